@@ -1,0 +1,241 @@
+"""What can be plugged: one abstract class per kind of component.
+
+A recipe field typed with one of these accepts exactly its concrete subclasses. Components are plain
+``nn.Module``s or plain classes with keyword options; what only the house knows (``dims``, ``layer``) comes
+first and positional, what a recipe may choose comes after it with defaults.
+
+Shapes: B rows, T new tokens, S cached and new tokens, D hidden, H query heads, G key/value heads, K head
+width, R rotary width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from phi3kit.records import Conversation, Document, Preference
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Family:
+    """Marks an abstract class as a family: a class that lists `Family` among its direct bases is one."""
+
+
+def family_of(component: type) -> type | None:
+    """The family a component belongs to, or None."""
+    return next((base for base in component.__mro__ if Family in base.__bases__), None)
+
+
+# ---------------------------------------------------------------------------------------------- the net
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines for the tokens of one forward pass, each [B, T, R], magnitude included.
+
+    R is the number of rotated dimensions of a head; the two halves of R hold the same angles.
+    """
+
+    cos_BTR: Tensor
+    sin_BTR: Tensor
+
+
+class Position(nn.Module, Family, ABC):
+    """How a net tells where a token stands. Built as ``Position(dims)``.
+
+    Law: attention scores of rotated queries and keys depend only on their distance.
+    """
+
+    @abstractmethod
+    def forward(self, positions_BT: Tensor) -> Rotation:
+        """Rotation for tokens at these positions (int64)."""
+
+    def table_for(self, length: int) -> int:
+        """Which table serves a sequence of `length` tokens. When generation crosses from one table to
+        another, keys cached under the old one are stale and the cache is rebuilt."""
+        return 0
+
+    def fixed_for(self, context: int) -> Position:
+        """The position a bundle of this context uses: one table, never switching. Default: itself."""
+        return self
+
+
+class Cache(ABC):
+    """Keys and values of the tokens seen so far, one slot per layer, and attention over them.
+
+    Not pluggable from a recipe, but part of `Attention`'s contract: a cache decides how attention over the
+    past is computed (plain PyTorch, or ExecuTorch's fused operator in an exported program).
+    """
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Tokens stored so far, the same for every layer between two forward passes."""
+
+    @abstractmethod
+    def append(self, layer: int, k_BTGK: Tensor, v_BTGK: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' keys and values; return all of them, [B, S, G, K] each."""
+
+    @abstractmethod
+    def attend(
+        self, layer: int, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, *, scale: float, window: int | None
+    ) -> Tensor:
+        """Store the new tokens and return causal attention over everything stored, [B, T, H, K].
+
+        `window` limits each token to the last `window` tokens, itself included; None means all.
+        """
+
+
+class Attention(nn.Module, Family, ABC):
+    """Mixes tokens. Built as ``Attention(dims, layer, **options)``.
+
+    Laws: causal; keeps shape and dtype; cached steps equal the full pass; packed documents do not see each
+    other; exports with ``torch.export``.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation,
+        documents_BT: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x_BTD: normalised residual stream.
+            rotation: from the net's `Position`, for these tokens.
+            documents_BT: a token sees only tokens with the same number; None: one document per row.
+            cache: where earlier tokens are; excludes `documents_BT`.
+        """
+
+
+class FeedForward(nn.Module, Family, ABC):
+    """Transforms each token alone. Built as ``FeedForward(dims, layer, **options)``.
+
+    Law: acts on each position alone, keeps shape and dtype.
+    """
+
+    @abstractmethod
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Transform [B, T, D] to [B, T, D]."""
+
+
+# ------------------------------------------------------------------------------------------------- text
+
+
+class Tokenizer(Family, ABC):
+    """Text to ids and back.
+
+    Laws: ``decode(encode(s)) == s``; `encode` never yields a special id, whatever the text says.
+    """
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Largest id + 1."""
+
+    @property
+    @abstractmethod
+    def special_tokens(self) -> Mapping[str, int]:
+        """Special tokens by name, e.g. ``{"<|end|>": 32007}``."""
+
+    @property
+    @abstractmethod
+    def swallows_space_after(self) -> frozenset[str]:
+        """Special tokens that absorb white space following them (Hugging Face's ``rstrip``)."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; special tokens in it are text like any other."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special ids appear as their names."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write whatever `load` needs into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of everything that decides ids: data made with another fingerprint does not fit."""
+
+
+# ----------------------------------------------------------------------------------------------- corpus
+
+
+class Extractor(Family, ABC):
+    """Turns the bytes of one file into text."""
+
+    @abstractmethod
+    def extract(self, content: bytes, name: str) -> str:
+        """Text of one file. Raises `phi3kit.UserError` naming the file when it cannot be read."""
+
+
+class Reader(Family, ABC):
+    """Yields documents.
+
+    Laws: every document comes once, always in the same order, under the same id; a bad file is named.
+    """
+
+    @abstractmethod
+    def read(self) -> Iterator[Document]:
+        """All documents, in order."""
+
+
+class Filter(Family, ABC):
+    """Decides whether a document stays. Pure: the same document always gets the same verdict."""
+
+    @abstractmethod
+    def reject(self, document: Document) -> str | None:
+        """None to keep it; otherwise the reason, in a few words a report can count by."""
+
+
+class Synthesizer(Family, ABC):
+    """Makes new training material out of documents: texts, conversations or preferences."""
+
+    @abstractmethod
+    def make(self, documents: Iterable[Document]) -> Iterator[Document | Conversation | Preference]:
+        """Everything it makes, deterministic for the same documents in the same order."""
+
+
+# ------------------------------------------------------------------------------------------------ export
+
+
+class Quantizer(Family, ABC):
+    """Replaces weights by low-bit ones, in place. Law: the error stays within its stated bound."""
+
+    @abstractmethod
+    def quantize(self, net: nn.Module) -> None:
+        """Quantize a net's linear layers and embeddings."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Bits, group sizes and method, as `bundle.json` and reports state them."""
+
+
+class Backend(Family, ABC):
+    """Lowers an exported program to a device. Law: the lowered program computes what the eager net does."""
+
+    @abstractmethod
+    def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+        """The `.pte` file's content. `metadata` become its constant methods."""
+
+    @property
+    @abstractmethod
+    def delegates(self) -> frozenset[str]:
+        """Names of the delegates a program lowered by this backend may contain."""

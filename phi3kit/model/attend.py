@@ -1,0 +1,57 @@
+"""Causal attention over given keys and values, in plain PyTorch: the one place that builds masks.
+
+Shapes: B rows, T query tokens, S key tokens (S >= T, the queries are the last T), H query heads, G key/value
+heads, K head width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attend(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGK: Tensor,
+    *,
+    scale: float,
+    window: int | None = None,
+    documents_BT: Tensor | None = None,
+) -> Tensor:
+    """Scaled dot-product attention, [B, T, H, K].
+
+    Args:
+        scale: factor on q.k before the softmax.
+        window: each token sees the last `window` tokens, itself included; None: all before it.
+        documents_BT: each token sees only its own document (S must equal T).
+    """
+    queries, keys = q_BTHK.shape[1], k_BSGK.shape[1]
+    mask = _mask(queries, keys, window, documents_BT, q_BTHK.device)
+    if window is None and documents_BT is None and queries in (1, keys):
+        mask = None  # plain causal (or one query that sees everything): the fused kernels need no mask
+    out_BHTK = F.scaled_dot_product_attention(
+        q_BTHK.transpose(1, 2),
+        k_BSGK.transpose(1, 2),
+        v_BSGK.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None and queries > 1,
+        scale=scale,
+        enable_gqa=q_BTHK.shape[2] != k_BSGK.shape[2],
+    )
+    return out_BHTK.transpose(1, 2)
+
+
+def _mask(
+    queries: int, keys: int, window: int | None, documents_BT: Tensor | None, device: torch.device
+) -> Tensor:
+    """True where a query may look, [T, S] or [B, 1, T, S]."""
+    q_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
+    k_1S = torch.arange(keys, device=device)[None, :]
+    mask = k_1S <= q_T1
+    if window is not None:
+        mask = mask & (k_1S > q_T1 - window)
+    if documents_BT is not None:
+        mask = mask & (documents_BT[:, None, :, None] == documents_BT[:, None, None, :])
+    return mask

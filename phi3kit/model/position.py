@@ -1,0 +1,173 @@
+"""Rotary positions: plain RoPE and LongRoPE.
+
+Special here: a rotation is looked up in a table that already holds each angle twice (once per half of the
+rotated dimensions), which is what ExecuTorch lowers best, and LongRoPE has two tables, of which one forward
+pass uses one, chosen by its longest sequence.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from phi3kit.errors import UserError
+from phi3kit.families import Position, Rotation
+from phi3kit.records import Dims
+
+
+def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate the first R of K dimensions, first half paired with second half; the rest passes through."""
+    cos, sin = rotation.cos_BTR.unsqueeze(2), rotation.sin_BTR.unsqueeze(2)
+    width = cos.shape[-1]
+    turned, kept = x_BTHK[..., :width], x_BTHK[..., width:]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos.to(x_BTHK.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x_BTHK.dtype)
+    return turned if kept.shape[-1] == 0 else torch.cat((turned, kept), dim=-1)
+
+
+def inverse_frequencies(rotary_dim: int, theta: float, factors: list[float] | None = None) -> Tensor:
+    """``1 / (factor_i * theta^(2i/R))`` in fp32, [R/2] (LongRoPE, arXiv 2402.13753, section 3.1)."""
+    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64).float() / rotary_dim
+    scale = torch.tensor(factors, dtype=torch.float32) if factors is not None else 1.0
+    return 1.0 / (scale * theta**exponents)
+
+
+def magnitude(context: int, original_context: int) -> float:
+    """LongRoPE's attention scale: ``sqrt(1 + ln(s)/ln(original))`` for s = context/original > 1, else 1."""
+    if context <= original_context:
+        return 1.0
+    return math.sqrt(1 + math.log(context / original_context) / math.log(original_context))
+
+
+@final
+class Table(nn.Module):
+    """Cos and sin of every position, [S, R], times a magnitude; grows when a longer sequence comes."""
+
+    cos_SR: Tensor
+    sin_SR: Tensor
+
+    def __init__(self, frequencies_F: Tensor, length: int, scale: float) -> None:
+        super().__init__()
+        self.frequencies_F, self.scale = frequencies_F, scale
+        self._fill(length, torch.device("cpu"))
+
+    def _fill(self, length: int, device: torch.device) -> None:
+        angles_SF = torch.arange(length).float()[:, None] * self.frequencies_F[None, :]
+        angles_SR = torch.cat((angles_SF, angles_SF), dim=-1)
+        self.register_buffer("cos_SR", (angles_SR.cos() * self.scale).to(device), persistent=False)
+        self.register_buffer("sin_SR", (angles_SR.sin() * self.scale).to(device), persistent=False)
+
+    def reach(self, length: int) -> None:
+        """Make the table at least this long."""
+        if length > self.cos_SR.shape[0]:
+            self._fill(length, self.cos_SR.device)
+
+    def forward(self, positions_BT: Tensor) -> Rotation:
+        return Rotation(F.embedding(positions_BT, self.cos_SR), F.embedding(positions_BT, self.sin_SR))
+
+
+def _longest(positions_BT: Tensor) -> int:
+    return int(positions_BT.max()) + 1
+
+
+@final
+class RoPE(Position):
+    """Rotary position embedding (arXiv 2104.09864).
+
+    Args:
+        dims: the net's sizes.
+        theta: base of the geometric series of wavelengths.
+        rotary_fraction: share of each head's dimensions that is rotated (phi-4-mini: 0.75).
+    """
+
+    def __init__(self, dims: Dims, theta: float = 10000.0, rotary_fraction: float = 1.0) -> None:
+        super().__init__()
+        self.table = Table(inverse_frequencies(_rotary_dim(dims, rotary_fraction), theta), dims.context, 1.0)
+
+    def forward(self, positions_BT: Tensor) -> Rotation:
+        if not torch.compiler.is_exporting():
+            self.table.reach(_longest(positions_BT))
+        return self.table(positions_BT)
+
+
+@final
+class LongRoPE(Position):
+    """RoPE with each wavelength stretched by its own factor (arXiv 2402.13753; Phi-3 128K).
+
+    Sequences of up to `original_context` tokens use the short list, longer ones the long list; cos and sin
+    are scaled by ``sqrt(1 + ln(s)/ln(original_context))``, s = context / original_context.
+
+    Args:
+        dims: the net's sizes; ``dims.context`` is the extended context.
+        short_factor: one factor per rotated pair, for sequences within the original context.
+        long_factor: one factor per rotated pair, for longer ones.
+        original_context: the context the net was first trained for, in tokens.
+        theta: base of the geometric series of wavelengths.
+        rotary_fraction: share of each head's dimensions that is rotated.
+        use: "auto" chooses the list by length; "short" or "long" pins one, as a bundle does.
+        attention_factor: overrides the scale of cos and sin; null computes it.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        short_factor: list[float],
+        long_factor: list[float],
+        original_context: int,
+        theta: float = 10000.0,
+        rotary_fraction: float = 1.0,
+        use: Literal["auto", "short", "long"] = "auto",
+        attention_factor: float | None = None,
+    ) -> None:
+        super().__init__()
+        rotary_dim = _rotary_dim(dims, rotary_fraction)
+        for name, factors in (("short_factor", short_factor), ("long_factor", long_factor)):
+            if len(factors) != rotary_dim // 2:
+                raise UserError(
+                    f"{name} has {len(factors)} numbers; a rotary width of {rotary_dim} needs {rotary_dim // 2}"
+                )
+        self.original_context = original_context
+        self.use = use
+        scale = magnitude(dims.context, original_context) if attention_factor is None else attention_factor
+        tables = {
+            name: Table(inverse_frequencies(rotary_dim, theta, factors), length, scale)
+            for name, factors, length in (
+                ("short", short_factor, min(original_context, dims.context)),
+                ("long", long_factor, dims.context),
+            )
+            if use in ("auto", name)
+        }
+        self.tables = nn.ModuleDict(tables)
+
+    def forward(self, positions_BT: Tensor) -> Rotation:
+        if torch.compiler.is_exporting():
+            (table,) = self.tables.values()  # a bundle holds one list: see fixed_for
+            return table(positions_BT)
+        longest = _longest(positions_BT)
+        table = self.tables[("short", "long")[self.table_for(longest)]]
+        table.reach(longest)
+        return table(positions_BT)
+
+    def table_for(self, length: int) -> int:
+        if self.use != "auto":
+            return int(self.use == "long")
+        return int(length > self.original_context)
+
+    def fixed_for(self, context: int) -> LongRoPE:
+        fixed = copy.deepcopy(self)
+        fixed.use = ("short", "long")[self.table_for(context)]
+        fixed.tables = nn.ModuleDict({fixed.use: fixed.tables[fixed.use]})
+        fixed.tables[fixed.use].reach(context)
+        return fixed
+
+
+def _rotary_dim(dims: Dims, fraction: float) -> int:
+    width = int(dims.head_width * fraction)
+    if width % 2:
+        raise UserError(f"rotary width {width} is odd; head_dim x rotary_fraction must be even")
+    return width

@@ -1,0 +1,151 @@
+"""What travels between the rooms: sizes, documents, conversations, preferences, batches.
+
+Plain data, no behaviour beyond what the data itself implies. Importing this file imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from phi3kit.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes every part of a net shares (Phi-3 Technical Report, section 2).
+
+    Args:
+        vocab_size: rows of the embedding and of the output head.
+        hidden_size: width of the residual stream.
+        n_layers: number of blocks.
+        n_heads: query heads per layer.
+        n_kv_heads: key/value heads per layer; null means as many as query heads.
+        head_dim: width of one head; null means hidden_size / n_heads.
+        intermediate_size: inner width of the feed-forward; null means 8/3 of hidden_size, rounded to 32.
+        context: the longest sequence the net is meant for, in tokens.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    context: int = 4096
+
+    def __post_init__(self) -> None:
+        fill = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen)
+        if self.n_kv_heads is None:
+            fill("n_kv_heads", self.n_heads)
+        if self.head_dim is None:
+            if self.hidden_size % self.n_heads:
+                raise UserError(
+                    f"hidden_size {self.hidden_size} is not a multiple of n_heads {self.n_heads}; "
+                    "change one of them or give head_dim"
+                )
+            fill("head_dim", self.hidden_size // self.n_heads)
+        if self.intermediate_size is None:
+            fill("intermediate_size", -(-self.hidden_size * 8 // 3 // 32) * 32)
+        if self.n_heads % self.kv_heads:
+            raise UserError(
+                f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}; "
+                "every key/value head serves the same number of query heads"
+            )
+
+    @property
+    def kv_heads(self) -> int:
+        """`n_kv_heads`, filled in."""
+        assert self.n_kv_heads is not None
+        return self.n_kv_heads
+
+    @property
+    def head_width(self) -> int:
+        """`head_dim`, filled in."""
+        assert self.head_dim is not None
+        return self.head_dim
+
+    @property
+    def inner_width(self) -> int:
+        """`intermediate_size`, filled in."""
+        assert self.intermediate_size is not None
+        return self.intermediate_size
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus.
+
+    Args:
+        id: unique and stable: the same document read twice has the same id.
+        text: the text itself.
+        source: where it came from, in the words a report would use ("pydoc", "wiki.jsonl").
+        metadata: anything else; filters and scorers may read it.
+    """
+
+    id: str
+    text: str
+    source: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A chat to learn from, or to be asked: the loss falls on its assistant turns.
+
+    Args:
+        messages: the turns in order.
+        id: unique within its file.
+        metadata: anything else (the kind of question, the object it is about).
+    """
+
+    messages: tuple[Message, ...]
+    id: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt with a better and a worse answer, each a list of turns."""
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    id: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """What one step of training sees. Shapes: B rows, T tokens.
+
+    Args:
+        tokens_BT: token ids, int64.
+        labels_BT: the id each position must predict (already shifted), or -100 where no loss falls.
+        positions_BT: position of each token within its own document, int64.
+        documents_BT: number of the document each token belongs to within its row, int64; a token sees
+            only tokens of its own document. Padding is document -1.
+        samples: which samples of the data set are in here, for logs and the proof of exact resumption.
+        extra: what one kind of phase needs beyond that, by name (for DPO: which row is chosen).
+    """
+
+    tokens_BT: Tensor
+    labels_BT: Tensor
+    positions_BT: Tensor
+    documents_BT: Tensor
+    samples: list[int] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
