@@ -68,8 +68,10 @@ class Registry:
     faults: tuple[Fault, ...]
 
     def find(self, name: str) -> Component | None:
-        """The component of this short name or full path."""
-        return next((c for c in self.components if name in (c.name, c.path)), None)
+        """The component of this short name or import path (packages may re-export a class higher up)."""
+        package, _, short = name.rpartition(".")
+        root = package.split(".")[0]
+        return next((c for c in self.components if c.name == short and root in ("", c.path.split(".")[0])), None)
 
     def of(self, family: type) -> list[Component]:
         """The components of one family."""
@@ -82,9 +84,7 @@ def listing() -> list[Offer]:
         Offer(_name(point.dist), point.dist.version if point.dist else "?", point)
         for point in entry_points(group=GROUP)
     ]
-    return sorted(
-        set(offers), key=lambda o: (o.distribution != "phi3kit", o.distribution, o.entry_point.name)
-    )
+    return sorted(set(offers), key=lambda o: (o.distribution != "phi3kit", o.distribution, o.entry_point.name))
 
 
 def _name(distribution: Distribution | None) -> str:
@@ -163,9 +163,7 @@ def _judge(candidate: object, offer: Offer, known: dict[str, Component]) -> Comp
         )
     if inspect.isabstract(candidate):
         missing = ", ".join(sorted(candidate.__abstractmethods__))  # type: ignore[attr-defined]
-        return Fault(
-            offer.distribution, f"{candidate.__name__} ({family.__name__}) leaves abstract: {missing}"
-        )
+        return Fault(offer.distribution, f"{candidate.__name__} ({family.__name__}) leaves abstract: {missing}")
     rival = known.get(candidate.__name__)
     if rival is not None:
         return Fault(

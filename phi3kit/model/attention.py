@@ -29,9 +29,7 @@ class GroupedQueryAttention(Attention):
         self.window = window
         self.heads, self.kv_heads, self.head_dim = dims.n_heads, dims.kv_heads, dims.head_width
         self.scale = self.head_dim**-0.5
-        self.qkv_proj = nn.Linear(
-            dims.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False
-        )
+        self.qkv_proj = nn.Linear(dims.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.head_dim, dims.hidden_size, bias=False)
 
     def forward(

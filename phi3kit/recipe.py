@@ -1,0 +1,307 @@
+"""Read, layer, check and save recipes.
+
+A recipe is YAML for one verb. Layers, later ones winning key by key: the files named by ``base:`` (relative
+to the file that says so), the ``--recipe`` files in order, then ``--key.of.recipe value`` on the command
+line. A verb declares what it accepts on a jsonargparse parser; this file does the rest, and turns
+jsonargparse's complaints into one line that names the file, the key and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from phi3kit import plugins
+from phi3kit.errors import UserError, nearest
+
+GIVEN_BY_THE_HOUSE = ("dims", "layer", "net", "tokenizer")  # leading parameters no recipe sets
+Declare = Callable[[ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One YAML file, or the command line."""
+
+    name: str
+    content: dict[str, Any]
+
+
+class Recipe:
+    """A checked recipe: `config` is plain values, `instantiate()` makes the objects."""
+
+    def __init__(self, parser: ArgumentParser, config: Namespace) -> None:
+        self._parser = parser
+        self.config = config
+
+    @property
+    def out(self) -> Path:
+        """Where the verb writes."""
+        if not self.config.get("out"):
+            raise UserError("the recipe says not where to write; add `out: FOLDER` or --out FOLDER")
+        return Path(self.config.out)
+
+    def instantiate(self) -> Namespace:
+        """Build every object of the recipe, in the parser's order."""
+        return self._parser.instantiate(self.config)
+
+    def text(self) -> str:
+        """The whole recipe, every default included, as YAML that a parser of the same verb accepts."""
+        return self._parser.dump(self.config, skip_none=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the recipe's content: two recipes with the same one ask for the same work."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the recipe with a header that says which code it was read by."""
+        path.write_text("\n".join([*self.header(), self.text()]))
+
+    def header(self) -> list[str]:
+        """Comment lines: versions, and the distribution each named component came from."""
+        import torch
+
+        from phi3kit import __version__
+
+        used = [plugins.load().find(path) for path in class_paths(self.config.as_dict())]
+        sources = sorted({f"{c.name} ({c.distribution} {c.version})" for c in used if c})
+        return [
+            f"# phi3kit {__version__}, torch {torch.__version__}; repeat with: phi3kit {self.config.verb} "
+            "--recipe THIS_FILE --out NEW_FOLDER",
+            f"# components: {', '.join(sources) or 'none'}",
+        ]
+
+
+def read(verb: str, declare: Declare, arguments: list[str], description: str = "") -> Recipe:
+    """Parse a verb's command line and recipes.
+
+    Args:
+        verb: the verb that will run; a recipe that names another one is refused.
+        declare: adds the verb's arguments to the parser.
+        arguments: the command line after the verb.
+        description: what ``--help`` says about the verb.
+
+    Raises:
+        UserError: one line: what is wrong, where, and the nearest valid name.
+    """
+    plugins.load()
+    plugins.warn_of_faults()
+    parser = _parser(verb, declare, description)
+    paths, rest = _split(arguments)
+    layers = [layer for path in paths for layer in read_layers(path)]
+    for layer in layers:
+        if layer.content.get("verb", verb) != verb:
+            raise UserError(
+                f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`"
+            )
+    inline = [part for layer in layers for part in ("--recipe", json.dumps(_with_full_paths(layer.content)))]
+    try:
+        config = parser.parse_args([*inline, *rest])
+    except ArgumentError as error:
+        raise UserError(_translate(str(error), parser, layers)) from error
+    config.pop("recipe", None)
+    config["verb"] = verb
+    return Recipe(parser, config)
+
+
+def _parser(verb: str, declare: Declare, description: str) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=f"phi3kit {verb}",
+        usage=f"phi3kit {verb} --recipe FILE [--recipe FILE ...] [--key.of.recipe VALUE ...]",
+        description=description,
+        exit_on_error=False,
+    )
+    parser.add_argument("--recipe", action="config", help="recipe file; repeat it to layer several")
+    parser.add_argument("--verb", type=str | None, default=None, help="which verb the recipe is for")
+    parser.add_argument("--out", type=str | None, default=None, help="folder to write")
+    declare(parser)
+    return parser
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(recipe files, everything else)."""
+    paths, rest, it = [], [], iter(arguments)
+    for argument in it:
+        if argument == "--recipe":
+            paths.append(next(it, ""))
+        elif argument.startswith("--recipe="):
+            paths.append(argument.removeprefix("--recipe="))
+        else:
+            rest.append(argument)
+    return paths, rest
+
+
+def read_layers(path: str | Path, below: tuple[Path, ...] = ()) -> list[Layer]:
+    """A recipe file and, before it, the files its ``base:`` names."""
+    file = Path(path)
+    if not file.is_file():
+        folder = file.parent if file.parent.is_dir() else Path()
+        raise UserError(f"there is no recipe {str(path)!r}{_nearest_file(file, folder)}")
+    if file.resolve() in below:
+        raise UserError(f"{file}: its `base:` leads back to itself")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f":{where.line + 1}" if where else ""
+        raise UserError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is not a recipe: a mapping of keys is expected, got {type(content).__name__}")
+    bases = content.pop("base", None) or []
+    layers = [
+        layer
+        for base in ([bases] if isinstance(bases, str) else bases)
+        for layer in read_layers(file.parent / base, (*below, file.resolve()))
+    ]
+    return [*layers, Layer(str(file), content)]
+
+
+def _nearest_file(file: Path, folder: Path) -> str:
+    names = [str(p.relative_to(folder)) for p in folder.glob("*.yaml")]
+    return nearest(file.name, names) if names else ""
+
+
+def merge(layers: list[Layer]) -> dict[str, Any]:
+    """The layers' content, key by key; a changed class_path drops the arguments of the class before it."""
+
+    def over(low: Any, high: Any) -> Any:
+        if not (isinstance(low, dict) and isinstance(high, dict)):
+            return high
+        if "class_path" in high and high["class_path"] != low.get("class_path"):
+            return high
+        return {**low, **{key: over(low.get(key), value) for key, value in high.items()}}
+
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = over(merged, layer.content)
+    return merged
+
+
+def class_paths(content: Any) -> Iterator[str]:
+    """Every ``class_path`` inside, in order."""
+    if isinstance(content, dict):
+        if isinstance(content.get("class_path"), str):
+            yield content["class_path"]
+        content = list(content.values())
+    if isinstance(content, list):
+        for value in content:
+            yield from class_paths(value)
+
+
+def _with_full_paths(content: Any) -> Any:
+    """Short component names become full ones, so that only what the registry accepted is found."""
+    if isinstance(content, list):
+        return [_with_full_paths(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    done = {key: _with_full_paths(value) for key, value in content.items()}
+    name = done.get("class_path")
+    if isinstance(name, str) and (component := plugins.load().find(name)):
+        done["class_path"] = component.path
+    return done
+
+
+# ------------------------------------------------------------------------------------- jsonargparse's errors
+
+
+def _translate(message: str, parser: ArgumentParser, layers: list[Layer]) -> str:
+    """One line for the user out of jsonargparse's several."""
+    key = _last(r'Parser key "([^"]+)"', message) or ""
+    top = _first(r'Parser key "([^"]+)"', message) or ""
+    for pattern, explain in _EXPLANATIONS:
+        if match := re.search(pattern, message, re.DOTALL):
+            text, clue = explain(match, key if key == top else f"{top} … {key}", parser)
+            return f"{_file_of(clue, layers)}{text}"
+    deepest = [line.strip() for line in message.splitlines() if line.strip()][-1]
+    return f"{_file_of(top.rsplit('.', 1)[-1], layers)}{top}: {deepest}" if top else deepest
+
+
+def _first(pattern: str, text: str) -> str | None:
+    found = re.findall(pattern, text)
+    return found[0] if found else None
+
+
+def _last(pattern: str, text: str) -> str | None:
+    found = re.findall(pattern, text)
+    return found[-1] if found else None
+
+
+def _file_of(clue: str, layers: list[Layer]) -> str:
+    """``"FILE: "`` for the last layer that mentions the clue as a key or a value."""
+
+    def mentions(content: Any) -> bool:
+        if isinstance(content, dict):
+            return clue in content or any(mentions(value) for value in content.values())
+        if isinstance(content, list):
+            return any(mentions(value) for value in content)
+        return str(content) == clue
+
+    return next((f"{layer.name}: " for layer in reversed(layers) if clue and mentions(layer.content)), "")
+
+
+def _unknown_key(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    full = match["key"] if not match.groupdict().get("group") else f"{match['group']}.{match['key']}"
+    valid = {a.dest for a in parser._actions}
+    known = ""
+    for part in full.split("."):
+        start = f"{known}." if known else ""
+        siblings = {v.removeprefix(start).split(".")[0] for v in valid if v.startswith(start)}
+        if part not in siblings:
+            break
+        known = start + part
+    siblings -= {"help", "print_config", "verb", "recipe"}
+    return f"there is no key {start + part!r}{nearest(part, siblings)}", part
+
+
+def _unknown_option(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    path, option = match["path"], match["key"]
+    module, _, name = path.rpartition(".")
+    signature = inspect.signature(getattr(import_module(module), name).__init__)
+    valid = [n for n in signature.parameters if n not in ("self", *GIVEN_BY_THE_HOUSE)]
+    return f"{name} ({key}) has no option {option!r}{nearest(option, valid)}", option
+
+
+def _unknown_class(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    name = match["name"]
+    return f"{key}: {plugins.unknown_component(name.rsplit('.', 1)[-1])}", name
+
+
+def _wrong_type(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    expected = re.findall(r"Expected an? (?:<class ')?([\w.]+)", match.string)
+    got = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got value|\n|$)", match.string)
+    value = got[1] if got else "?"
+    wanted = " or ".join(dict.fromkeys("null" if e == "NoneType" else e for e in expected))
+    return f"{key} must be {wanted}, got {value!r}", key.rsplit(" ", 1)[-1].rsplit(".", 1)[-1]
+
+
+def _required(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    return f"the recipe lacks {match['keys'].strip()}", ""
+
+
+def _unrecognized(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    option = match["option"].split("=")[0].removeprefix("--")
+    return f"there is no option --{option}{nearest(option, [a.dest for a in parser._actions])}", ""
+
+
+_Explain = Callable[[re.Match[str], str, ArgumentParser], tuple[str, str]]
+_EXPLANATIONS: list[tuple[str, _Explain]] = [
+    (r"Option '(?P<key>[^']+)' is not accepted.*?class_path='(?P<path>[^']+)'", _unknown_option),
+    (r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'", _unknown_key),
+    (r"Option '(?P<key>[^']+)' is not accepted", _unknown_key),
+    (r"Expected a dot import path string: (?P<name>[^\s]+)", _unknown_class),
+    (r"has no attribute '(?P<name>[^']+)'", _unknown_class),
+    (r"No module named '(?P<name>[^']+)'", _unknown_class),
+    (r"the following arguments are required: (?P<keys>.*)", _required),
+    (r"unrecognized arguments: (?P<option>\S+)", _unrecognized),
+    (r"Expected an? ", _wrong_type),
+]
