@@ -124,6 +124,9 @@ def _parser(verb: str, declare: Declare, description: str) -> ArgumentParser:
     parser.add_argument("--recipe", action="config", help="recipe file; repeat it to layer several")
     parser.add_argument("--verb", type=str | None, default=None, help="which verb the recipe is for")
     parser.add_argument("--out", type=str | None, default=None, help="folder to write")
+    parser.add_argument(
+        "--minutes", type=float | None, default=None, help="about how long it takes, for `phi3kit run`'s estimate"
+    )
     declare(parser)
     return parser
 

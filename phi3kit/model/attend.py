@@ -36,7 +36,7 @@ def attend(
         k_BSGK.transpose(1, 2),
         v_BSGK.transpose(1, 2),
         attn_mask=mask,
-        is_causal=mask is None and queries > 1,
+        is_causal=mask is None and bool(queries > 1),  # a symbol while exporting
         scale=scale,
         enable_gqa=q_BTHK.shape[2] != k_BSGK.shape[2],
     )

@@ -1,0 +1,120 @@
+"""What every phase shares: a net, an optimizer with a schedule, and one loss to implement.
+
+Special here: the loss of an optimizer step is the mean over *all* its supervised tokens (or pairs), also
+under gradient accumulation and on several devices. A micro-batch contributes its sum; the gradient is divided
+by the step's total just before the optimizer sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from phi3kit.families import Family
+from phi3kit.model import Decoder
+from phi3kit.records import Batch
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run, as a factor on the optimizer's own.
+
+    Args:
+        warmup_steps: optimizer steps of linear rise from 0.
+        shape: how it falls from 1 to `floor` over the remaining steps.
+        floor: the factor at the last step.
+    """
+
+    warmup_steps: int = 0
+    shape: Literal["cosine", "linear", "constant"] = "cosine"
+    floor: float = 0.1
+
+    def factor(self, step: int, total: int) -> float:
+        """Factor for optimizer step `step` (0-based) of `total`."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / max(1, total - 1 - self.warmup_steps))
+        if self.shape == "constant":
+            return 1.0
+        fall = progress if self.shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return 1 - (1 - self.floor) * fall
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a phase computes from one batch.
+
+    Args:
+        total: sum of the losses of everything counted, a scalar that carries the gradient.
+        count: how many tokens or pairs were counted.
+        metrics: means to show beside the loss.
+    """
+
+    total: Tensor
+    count: int
+    metrics: dict[str, float]
+
+
+class Phase(LightningModule, Family, ABC):
+    """One phase of training. Built as ``Phase(net, **options)``. Law: it lowers the loss on a batch.
+
+    Args:
+        net: the model to train.
+        optimizer: any torch optimizer; weight decay falls on matrices only, never on norms.
+        schedule: the learning rate over the run.
+    """
+
+    def __init__(
+        self,
+        net: Decoder,
+        optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer],
+        schedule: Schedule,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.grad_norm = float("nan")
+        self._counted = 0
+
+    @abstractmethod
+    def compute(self, batch: Batch) -> Loss:
+        """Loss of one batch, on the net as it is now."""
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = self.compute(batch)
+        self._counted += loss.count
+        for name, value in {"loss": loss.total.item() / max(1, loss.count), **loss.metrics}.items():
+            self.log(f"train/{name}", value, batch_size=max(1, loss.count))
+        return loss.total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        counted = torch.tensor(float(self._counted), device=self.device)
+        counted = self.trainer.strategy.reduce(counted, reduce_op="mean")
+        self._counted = 0
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_div_(gradients, max(1.0, float(counted)))
+        self.grad_norm = float(torch.nn.utils.get_total_norm(gradients))
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        loss = self.compute(batch)
+        for name, value in {"loss": loss.total.item() / max(1, loss.count), **loss.metrics}.items():
+            self.log(f"heldout/{name}", value, batch_size=max(1, loss.count), sync_dist=True)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self.validation_step(batch, index)
+
+    def configure_optimizers(self) -> Any:
+        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim >= 2]
+        vectors = [p for p in self.parameters() if p.requires_grad and p.ndim < 2]
+        optimizer = self.optimizer([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
+        total = self.trainer.max_steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

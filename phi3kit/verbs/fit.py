@@ -1,0 +1,220 @@
+"""``phi3kit fit``: train one phase, from scratch or from another run, and go on where a killed one stopped."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3kit import recipe as recipes
+from phi3kit.errors import UserError
+from phi3kit.recipe import Recipe
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+    from lightning import Trainer
+
+    from phi3kit.families import Tokenizer
+    from phi3kit.phases.batches import Batches
+    from phi3kit.phases.phase import Phase
+    from phi3kit.phases.run_folder import RunFolder
+
+
+def declare(parser: ArgumentParser) -> None:
+    """The keys of a training recipe."""
+    from phi3kit.families import Tokenizer
+    from phi3kit.model import Decoder
+    from phi3kit.phases import Batches, Phase
+
+    from lightning import Trainer  # isort: skip  (after phi3kit.phases, which makes it importable)
+
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every random draw")
+    parser.add_argument(
+        "--start_from", type=Path | None, default=None, help="run folder whose weights to start from"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's"
+    )
+    parser.add_argument("--checkpoint_every", type=int, default=200, help="optimizer steps between checkpoints")
+    parser.add_class_arguments(Decoder, "net")
+    parser.add_argument("--phase", type=Callable[[Decoder], Phase], help="what is learned: the loss")
+    parser.add_argument("--data", type=Callable[[Tokenizer], Batches], help="what it is learned from")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb."""
+    quiet()
+    recipe = recipes.read("fit", declare, arguments, __doc__)
+    fit(recipe)
+    return 0
+
+
+def quiet() -> None:
+    """Silence what lightning, torchao and torch say about themselves; warnings about the run stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "torchao", "torch.utils._pytree", "litdata"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def fit(recipe: Recipe) -> dict[str, Any]:
+    """Train as the recipe says; returns the run's report. A finished run is left as it is."""
+    from phi3kit.model import weights
+    from phi3kit.phases.headline import headline
+    from phi3kit.phases.run_folder import RunFolder
+    from phi3kit.text import save_tokenizer
+
+    folder = RunFolder(recipe.out)
+    folder.open(recipe)
+    if folder.finished:
+        print(f"{folder.path} is done already")
+        return folder.read_json("report.json") or {}
+    parts = build(recipe)
+    save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
+    begin = time.perf_counter()
+    report = _train(recipe, folder, parts.phase, parts.data, parts.trainer)
+    report["seconds"] = round(time.perf_counter() - begin, 1)
+    report["parameters"] = parts.phase.net.parameter_count()
+    report["headline"] = headline(report)
+    weights.save(parts.phase.net, folder.path)
+    folder.write_json("report.json", report)
+    folder.write_json("done.json", {"fingerprint": recipe.fingerprint})
+    return report
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def build(recipe: Recipe) -> Namespace:
+    """The recipe's objects, joined: `phase` (holding the net), `data`, `trainer`, `tokenizer`."""
+    import lightning
+
+    from phi3kit.model import weights
+
+    config = recipe.config
+    for key in ("phase", "data"):
+        if config.get(key) is None:
+            raise UserError(f"the recipe lacks {key}")
+    tokenizer = _tokenizer(config)
+    if tokenizer.vocab_size > config.net.dims.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, net.dims.vocab_size is {config.net.dims.vocab_size}; "
+            "raise it"
+        )
+    if config.trainer.max_steps < 1:
+        raise UserError("the recipe lacks trainer.max_steps: how many optimizer steps to train")
+    lightning.seed_everything(config.seed, verbose=False)
+    objects = recipe.instantiate()
+    if config.start_from is not None:
+        weights.load_into(objects.net, config.start_from)
+    objects.phase = objects.phase(objects.net)
+    objects.data = objects.data(tokenizer)
+    objects.tokenizer = tokenizer
+    return objects
+
+
+def _tokenizer(config: Namespace) -> Tokenizer:
+    from phi3kit.text import load_tokenizer
+
+    inherited = config.start_from / "tokenizer" if config.start_from else None
+    if config.start_from is not None and not config.start_from.is_dir():
+        raise UserError(f"start_from: there is no run at {config.start_from}")
+    source = config.tokenizer or inherited
+    if source is None:
+        raise UserError("the recipe lacks tokenizer: a folder that `phi3kit prepare` or another run wrote")
+    tokenizer = load_tokenizer(source)
+    if inherited is not None and tokenizer.fingerprint != load_tokenizer(inherited).fingerprint:
+        raise UserError(
+            f"{source} is not the tokenizer that {config.start_from} was trained with; use {inherited}"
+        )
+    return tokenizer
+
+
+def make_trainer(config: Namespace, arguments: Namespace, extra: list[Any], logger: Any) -> Trainer:
+    """A Trainer that leaves progress, checkpoints and data state to phi3kit."""
+    from lightning import Trainer
+
+    options = dict(arguments)
+    options["callbacks"] = [*(options.get("callbacks") or []), *extra]
+    if options.get("logger") is None:
+        options["logger"] = logger
+    options |= {
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "max_epochs": -1,
+    }
+    if not options.get("val_check_interval"):
+        options["limit_val_batches"] = 0
+    return Trainer(**options)
+
+
+def _train(
+    recipe: Recipe, folder: RunFolder, phase: Phase, data: Batches, trainer_arguments: Namespace
+) -> dict[str, Any]:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from phi3kit.phases.callbacks import Checkpoints, Console
+
+    config = recipe.config
+    start = folder.read_json("start.json")
+    checkpoints = folder.checkpoints()
+    if start is None:
+        start = evaluate(config, trainer_arguments, phase, data, "heldout")
+        folder.write_json("start.json", start)
+    log_every = trainer_arguments.log_every_n_steps or max(1, config.trainer.max_steps // 20)
+    console = Console(folder, folder.path.name, log_every)
+    saver = Checkpoints(folder, config.checkpoint_every)
+    logger = TensorBoardLogger(folder.path, name="", version="tensorboard")
+    trainer = make_trainer(config, trainer_arguments, [console, saver], logger)
+    resume = checkpoints[-1] if checkpoints else None
+    if resume:
+        print(f"{folder.path}: going on from {resume.name}")
+    _fit_from(trainer, phase, data, resume)
+    end = evaluate(config, trainer_arguments, phase, data, "heldout")
+    return {
+        "steps": trainer.global_step,
+        "train_loss": console.last_loss,
+        "before": start,
+        "after": end,
+        **{k: v for c in trainer.callbacks for k, v in getattr(c, "report", {}).items()},  # type: ignore[attr-defined]
+    }
+
+
+def _fit_from(trainer: Trainer, phase: Phase, data: Batches, checkpoint: Path | None) -> None:
+    """`trainer.fit`, with a damaged checkpoint as one clear line."""
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    trainer.fit(phase, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise `UserError` where a checkpoint cannot be read whole."""
+    import torch
+
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove it to go on from the one before it"
+        ) from error
+
+
+def evaluate(config: Namespace, trainer_arguments: Namespace, phase: Phase, data: Batches, part: str) -> Any:
+    """Held-out measures of the phase's net as it is now."""
+    options = trainer_arguments.clone()
+    options.callbacks = None
+    options.val_check_interval = 1.0
+    trainer = make_trainer(config, options, [], False)
+    run = trainer.validate if part == "heldout" else trainer.test
+    (measures,) = run(phase, data, verbose=False) or [{}]
+    return {name.removeprefix("heldout/"): value for name, value in measures.items()}

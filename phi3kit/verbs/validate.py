@@ -1,0 +1,26 @@
+"""``phi3kit validate`` and ``phi3kit test``: measures of a trained run on data it was not trained on."""
+
+from __future__ import annotations
+
+import json
+
+from phi3kit import recipe as recipes
+from phi3kit.verbs import fit
+
+
+def main(arguments: list[str], part: str = "heldout") -> int:
+    """Print the measures of the run at the recipe's `out`, as JSON.
+
+    Args:
+        arguments: as for `fit`: typically ``--recipe runs/NAME/config.yaml --out runs/NAME``.
+        part: "heldout" for validate, "test" for the data's test part.
+    """
+    from phi3kit.model import weights
+
+    fit.quiet()
+    arguments, verb = [*arguments], "fit"  # the recipe is the run's own: a training recipe
+    recipe = recipes.read(verb, fit.declare, arguments, __doc__)
+    parts = fit.build(recipe)
+    weights.load_into(parts.phase.net, recipe.out)
+    print(json.dumps(fit.evaluate(recipe.config, parts.trainer, parts.phase, parts.data, part), indent=2))
+    return 0
