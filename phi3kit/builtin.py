@@ -1,0 +1,13 @@
+"""The first plugin: what ships in this distribution, offered through the same hook as a stranger's."""
+
+from __future__ import annotations
+
+from phi3kit.hookspecs import hookimpl
+
+
+@hookimpl
+def phi3kit_components() -> list[type]:
+    """Every component of the core."""
+    from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
+
+    return [GroupedQueryAttention, GatedMLP, LongRoPE, RoPE]

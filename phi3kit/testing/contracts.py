@@ -1,0 +1,77 @@
+"""The laws of each family, as functions that raise `LawBroken`: which law, and the numbers.
+
+A plugin's tests say ``contracts.check(MyFilter)``, or ``contracts.check(MyFilter, partial(MyFilter, limit=3))``
+where the constructor wants something; the functions below it take more (a batch, documents, a bad file).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from phi3kit.families import family_of
+from phi3kit.testing.corpus_laws import check_extractor, check_filter, check_reader, check_synthesizer
+from phi3kit.testing.export_laws import check_quantizer
+from phi3kit.testing.law import LawBroken
+from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_position
+from phi3kit.testing.phase_laws import check_phase
+from phi3kit.testing.text_laws import check_tokenizer
+
+__all__ = [
+    "LawBroken",
+    "check",
+    "check_attention",
+    "check_extractor",
+    "check_feed_forward",
+    "check_filter",
+    "check_phase",
+    "check_position",
+    "check_quantizer",
+    "check_reader",
+    "check_synthesizer",
+    "check_tokenizer",
+]
+
+
+def check(component: type, build: Callable[..., Any] | None = None) -> None:
+    """Check a component against every law of its family.
+
+    Args:
+        component: a concrete class of a family.
+        build: makes one as a recipe would, e.g. ``partial(component, option=3)``; None: the class itself.
+
+    Raises:
+        LawBroken: a law does not hold; the message names the component, the law and the numbers.
+        KeyError: the family has no laws here.
+    """
+    family = family_of(component)
+    assert family is not None, f"{component.__name__} belongs to no family"
+    try:
+        LAWS[family.__name__](build or component)
+    except LawBroken as broken:
+        raise LawBroken(f"{component.__name__}: {broken}") from broken
+
+
+def _check_phase(build: Callable[..., Any]) -> None:
+    from torch.optim import AdamW
+
+    check_phase(functools.partial(build, optimizer=functools.partial(AdamW, lr=1e-3)))
+
+
+def _check_extractor(build: Callable[..., Any]) -> None:
+    check_extractor(build, b"<html><body><p>The lamp on the harbour wall turns.</p></body></html>", "page.html")
+
+
+LAWS: dict[str, Callable[..., None]] = {
+    "Attention": check_attention,
+    "Extractor": _check_extractor,
+    "FeedForward": check_feed_forward,
+    "Filter": check_filter,
+    "Phase": _check_phase,
+    "Position": check_position,
+    "Quantizer": check_quantizer,
+    "Reader": check_reader,
+    "Synthesizer": check_synthesizer,
+    "Tokenizer": check_tokenizer,
+}
