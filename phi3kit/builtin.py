@@ -9,5 +9,13 @@ from phi3kit.hookspecs import hookimpl
 def phi3kit_components() -> list[type]:
     """Every component of the core."""
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
+    from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
-    return [GroupedQueryAttention, GatedMLP, LongRoPE, RoPE]
+    return [
+        GroupedQueryAttention,
+        GatedMLP,
+        LongRoPE,
+        RoPE,
+        Cl100kTokenizer,
+        HuggingFaceTokenizer,
+    ]

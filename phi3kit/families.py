@@ -11,7 +11,7 @@ width, R rotary width, V vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,9 +152,18 @@ class Tokenizer(Family, ABC):
     def swallows_space_after(self) -> frozenset[str]:
         """Special tokens that absorb white space following them (Hugging Face's ``rstrip``)."""
 
+    @property
+    def opens_with(self) -> str | None:
+        """Special token every conversation begins with (a bos). Default: none."""
+        return None
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; special tokens in it are text like any other."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text. Override it where many at once are faster."""
+        return [self.encode(text) for text in texts]
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
