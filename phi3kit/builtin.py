@@ -9,6 +9,13 @@ from phi3kit.hookspecs import hookimpl
 def phi3kit_components() -> list[type]:
     """Every component of the core."""
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
+    from phi3kit.phases import (
+        DPO,
+        ConversationBatches,
+        NextToken,
+        PreferenceBatches,
+        TokenStream,
+    )
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     return [
@@ -18,4 +25,9 @@ def phi3kit_components() -> list[type]:
         RoPE,
         Cl100kTokenizer,
         HuggingFaceTokenizer,
+        NextToken,
+        DPO,
+        TokenStream,
+        ConversationBatches,
+        PreferenceBatches,
     ]

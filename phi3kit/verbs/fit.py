@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,19 +45,9 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the verb."""
-    quiet()
     recipe = recipes.read("fit", declare, arguments, __doc__)
     fit(recipe)
     return 0
-
-
-def quiet() -> None:
-    """Silence what lightning, torchao and torch say about themselves; warnings about the run stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "torchao", "torch.utils._pytree", "litdata"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def fit(recipe: Recipe) -> dict[str, Any]:

@@ -17,7 +17,6 @@ def main(arguments: list[str], part: str = "heldout") -> int:
     """
     from phi3kit.model import weights
 
-    fit.quiet()
     arguments, verb = [*arguments], "fit"  # the recipe is the run's own: a training recipe
     recipe = recipes.read(verb, fit.declare, arguments, __doc__)
     parts = fit.build(recipe)
