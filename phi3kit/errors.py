@@ -16,7 +16,8 @@ class UserError(ValueError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'x'?"`, or the valid names when none is close, or nothing when there are none."""
     names = sorted(set(valid))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    spelled = {valid_name.lower(): valid_name for valid_name in names}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {spelled[close[0]]!r}?"
     return f"; valid: {', '.join(names)}" if names else ""

@@ -2,19 +2,16 @@
 
 A recipe is YAML for one verb. Layers, later ones winning key by key: the files named by ``base:`` (relative
 to the file that says so), the ``--recipe`` files in order, then ``--key.of.recipe value`` on the command
-line. A verb declares what it accepts on a jsonargparse parser; this file does the rest, and turns
-jsonargparse's complaints into one line that names the file, the key and the nearest valid name.
+line. A verb declares what it accepts on a jsonargparse parser; this file does the rest. Its complaints are
+put into words by `recipe_errors`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from phi3kit import plugins
 from phi3kit.errors import UserError, nearest
+from phi3kit.recipe_errors import translate
 
-GIVEN_BY_THE_HOUSE = ("dims", "layer", "net", "tokenizer")  # leading parameters no recipe sets
 Declare = Callable[[ArgumentParser], None]
 
 
@@ -108,7 +105,7 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     try:
         config = parser.parse_args([*inline, *rest])
     except ArgumentError as error:
-        raise UserError(_translate(str(error), parser, layers)) from error
+        raise UserError(translate(str(error), parser, layers)) from error
     config.pop("recipe", None)
     config["verb"] = verb
     return Recipe(parser, config)
@@ -212,99 +209,3 @@ def _with_full_paths(content: Any) -> Any:
     if isinstance(name, str) and (component := plugins.load().find(name)):
         done["class_path"] = component.path
     return done
-
-
-# ------------------------------------------------------------------------------------- jsonargparse's errors
-
-
-def _translate(message: str, parser: ArgumentParser, layers: list[Layer]) -> str:
-    """One line for the user out of jsonargparse's several."""
-    key = _last(r'Parser key "([^"]+)"', message) or ""
-    top = _first(r'Parser key "([^"]+)"', message) or ""
-    for pattern, explain in _EXPLANATIONS:
-        if match := re.search(pattern, message, re.DOTALL):
-            text, clue = explain(match, key if key == top else f"{top} … {key}", parser)
-            return f"{_file_of(clue, layers)}{text}"
-    deepest = [line.strip() for line in message.splitlines() if line.strip()][-1]
-    return f"{_file_of(top.rsplit('.', 1)[-1], layers)}{top}: {deepest}" if top else deepest
-
-
-def _first(pattern: str, text: str) -> str | None:
-    found = re.findall(pattern, text)
-    return found[0] if found else None
-
-
-def _last(pattern: str, text: str) -> str | None:
-    found = re.findall(pattern, text)
-    return found[-1] if found else None
-
-
-def _file_of(clue: str, layers: list[Layer]) -> str:
-    """``"FILE: "`` for the last layer that mentions the clue as a key or a value."""
-
-    def mentions(content: Any) -> bool:
-        if isinstance(content, dict):
-            return clue in content or any(mentions(value) for value in content.values())
-        if isinstance(content, list):
-            return any(mentions(value) for value in content)
-        return str(content) == clue
-
-    return next((f"{layer.name}: " for layer in reversed(layers) if clue and mentions(layer.content)), "")
-
-
-def _unknown_key(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    full = match["key"] if not match.groupdict().get("group") else f"{match['group']}.{match['key']}"
-    valid = {a.dest for a in parser._actions}
-    known = ""
-    for part in full.split("."):
-        start = f"{known}." if known else ""
-        siblings = {v.removeprefix(start).split(".")[0] for v in valid if v.startswith(start)}
-        if part not in siblings:
-            break
-        known = start + part
-    siblings -= {"help", "print_config", "verb", "recipe"}
-    return f"there is no key {start + part!r}{nearest(part, siblings)}", part
-
-
-def _unknown_option(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    path, option = match["path"], match["key"]
-    module, _, name = path.rpartition(".")
-    signature = inspect.signature(getattr(import_module(module), name).__init__)
-    valid = [n for n in signature.parameters if n not in ("self", *GIVEN_BY_THE_HOUSE)]
-    return f"{name} ({key}) has no option {option!r}{nearest(option, valid)}", option
-
-
-def _unknown_class(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    name = match["name"]
-    return f"{key}: {plugins.unknown_component(name.rsplit('.', 1)[-1])}", name
-
-
-def _wrong_type(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    expected = re.findall(r"Expected an? (?:<class ')?([\w.]+)", match.string)
-    got = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got value|\n|$)", match.string)
-    value = got[1] if got else "?"
-    wanted = " or ".join(dict.fromkeys("null" if e == "NoneType" else e for e in expected))
-    return f"{key} must be {wanted}, got {value!r}", key.rsplit(" ", 1)[-1].rsplit(".", 1)[-1]
-
-
-def _required(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    return f"the recipe lacks {match['keys'].strip()}", ""
-
-
-def _unrecognized(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
-    option = match["option"].split("=")[0].removeprefix("--")
-    return f"there is no option --{option}{nearest(option, [a.dest for a in parser._actions])}", ""
-
-
-_Explain = Callable[[re.Match[str], str, ArgumentParser], tuple[str, str]]
-_EXPLANATIONS: list[tuple[str, _Explain]] = [
-    (r"Option '(?P<key>[^']+)' is not accepted.*?class_path='(?P<path>[^']+)'", _unknown_option),
-    (r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'", _unknown_key),
-    (r"Option '(?P<key>[^']+)' is not accepted", _unknown_key),
-    (r"Expected a dot import path string: (?P<name>[^\s]+)", _unknown_class),
-    (r"has no attribute '(?P<name>[^']+)'", _unknown_class),
-    (r"No module named '(?P<name>[^']+)'", _unknown_class),
-    (r"the following arguments are required: (?P<keys>.*)", _required),
-    (r"unrecognized arguments: (?P<option>\S+)", _unrecognized),
-    (r"Expected an? ", _wrong_type),
-]

@@ -22,7 +22,19 @@ PLUGINS = PACKAGE.parent / "plugins"
 TEMPLATE = PACKAGE / "verbs" / "plugin_template"
 
 LEVELS = [
-    {"": {"", "families", "records", "hookspecs", "plugins", "recipe", "errors", "torchvision_ops"}},
+    {
+        "": {
+            "",
+            "families",
+            "records",
+            "hookspecs",
+            "plugins",
+            "recipe",
+            "recipe_errors",
+            "errors",
+            "torchvision_ops",
+        }
+    },
     {room: {room} for room in ("model", "text", "measures", "quantizers")},
     {room: {room} for room in ("corpus", "phases", "safety", "evaluation", "export", "serve")},
     {"top": {"cli", "builtin", "verbs"}, "testing": {"testing"}},
