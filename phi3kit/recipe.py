@@ -91,11 +91,11 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     Raises:
         UserError: one line: what is wrong, where, and the nearest valid name.
     """
+    paths, rest = _split(arguments)
+    layers = [layer for path in paths for layer in read_layers(path)]
     plugins.load()
     plugins.warn_of_faults()
     parser = _parser(verb, declare, description)
-    paths, rest = _split(arguments)
-    layers = [layer for path in paths for layer in read_layers(path)]
     for layer in layers:
         if layer.content.get("verb", verb) != verb:
             raise UserError(

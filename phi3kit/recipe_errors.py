@@ -125,9 +125,11 @@ def _wrong_type(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple
 
 
 def _required(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
+    missing = match["keys"].strip()
     given = re.search(r"class_path='([^']+)'", match.string)
-    owner = f"{given[1].rpartition('.')[2]} ({key})" if given and key else "the recipe"
-    return f"{owner} lacks {match['keys'].strip().rstrip('.')}", given[1] if given else ""
+    if not (given and key):
+        return f"the recipe lacks {missing}", ""
+    return f"{given[1].rpartition('.')[2]} ({key}) lacks {missing}", key.rpartition(".")[2]
 
 
 def _unrecognized(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:

@@ -24,8 +24,9 @@ def main(arguments: list[str]) -> int:
         ("requirements", _requirements()),
         ("devices", _devices()),
         ("plugins", [(o.distribution, o.version) for o in plugins.listing()]),
-        ("missing or mismatching", faults or [("none", "")]),
+        ("missing or mismatching", faults),
     ):
+        rows = rows or [("none", "")]
         width = max(len(name) for name, _ in rows)
         print(f"{title}\n" + "\n".join(f"  {name:<{width}}  {value}".rstrip() for name, value in rows))
     return 1 if faults else 0
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
 
 def unmet() -> Iterator[tuple[str, str]]:
     """(distribution, what is wrong) for each requirement of phi3kit that this environment does not meet."""
+    if _version("phi3kit") is None:
+        yield "phi3kit", "is not installed, only importable: its components are not found; pip install it"
     for name, wanted, installed in _pins():
         if installed is None:
             yield name, f"is not installed; phi3kit requires {name}{wanted}"
@@ -59,7 +62,7 @@ def _pins() -> Iterator[tuple[str, str, str | None]]:
     """(distribution, versions wanted, version installed) of each requirement, without the extras."""
     from packaging.requirements import Requirement
 
-    for line in requires("phi3kit") or []:
+    for line in (requires("phi3kit") or []) if _version("phi3kit") else []:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement.name, str(requirement.specifier), _version(requirement.name)
