@@ -30,3 +30,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real data folder beside the checkout, which is absent here")
     return folder
+
+
+@pytest.fixture
+def arithmetic(tmp_path: Path) -> Path:
+    """A folder with a seconds-long training recipe and its data (see arithmetic.py)."""
+    from arithmetic import write_arithmetic
+
+    return write_arithmetic(tmp_path)

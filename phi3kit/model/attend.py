@@ -28,9 +28,8 @@ def attend(
         documents_BT: each token sees only its own document (S must equal T).
     """
     queries, keys = q_BTHK.shape[1], k_BSGK.shape[1]
-    mask = _mask(queries, keys, window, documents_BT, q_BTHK.device)
-    if window is None and documents_BT is None and queries in (1, keys):
-        mask = None  # plain causal (or one query that sees everything): the fused kernels need no mask
+    plain = window is None and documents_BT is None and queries in (1, keys)  # the fused kernels need no mask
+    mask = None if plain else _mask(queries, keys, window, documents_BT, q_BTHK.device)
     out_BHTK = F.scaled_dot_product_attention(
         q_BTHK.transpose(1, 2),
         k_BSGK.transpose(1, 2),

@@ -146,12 +146,17 @@ class LongRoPE(Position):
 
     def forward(self, positions_BT: Tensor) -> Rotation:
         if torch.compiler.is_exporting():
-            (table,) = self.tables.values()  # a bundle holds one list: see fixed_for
-            return table(positions_BT)
+            (only,) = self.tables  # a bundle holds one list: see fixed_for
+            return self._table(only)(positions_BT)
         longest = _longest(positions_BT)
-        table = self.tables[("short", "long")[self.table_for(longest)]]
+        table = self._table(("short", "long")[self.table_for(longest)])
         table.reach(longest)
         return table(positions_BT)
+
+    def _table(self, name: str) -> Table:
+        table = self.tables[name]
+        assert isinstance(table, Table)
+        return table
 
     def table_for(self, length: int) -> int:
         if self.use != "auto":
@@ -161,8 +166,8 @@ class LongRoPE(Position):
     def fixed_for(self, context: int) -> LongRoPE:
         fixed = copy.deepcopy(self)
         fixed.use = ("short", "long")[self.table_for(context)]
-        fixed.tables = nn.ModuleDict({fixed.use: fixed.tables[fixed.use]})
-        fixed.tables[fixed.use].reach(context)
+        fixed.tables = nn.ModuleDict({fixed.use: fixed._table(fixed.use)})
+        fixed._table(fixed.use).reach(context)
         return fixed
 
 

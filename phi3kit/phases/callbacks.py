@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -109,16 +110,16 @@ class Console(Callback):
         loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
         rate = self.total_tokens / elapsed if elapsed else 0.0
         return (
-            f"{self.label}  step {step}/{trainer.max_steps}  loss {loss:.4f}  grad {phase.grad_norm:.2f}  "
+            f"{self.label}  step {step}/{trainer.max_steps}  loss {loss:.4f}  grad {_grad_norm(phase):.2f}  "
             f"lr {_rate(trainer):.2e}  {rate:,.0f} tok/s  {_clock(left)} left"
         )
 
     def _log(self, trainer: Trainer, phase: LightningModule, step: int) -> None:
         now = time.perf_counter()
-        row = {
+        row: dict[str, float] = {
             "step": step,
             "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),
-            "grad_norm": phase.grad_norm,
+            "grad_norm": _grad_norm(phase),
             "lr": _rate(trainer),
             "tokens_per_second": self.tokens / max(1e-9, now - self._since),
         }
@@ -127,6 +128,11 @@ class Console(Callback):
             logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=step)
         if trainer.is_global_zero:
             _append(self.folder.path / "metrics.csv", row)
+
+
+def _grad_norm(phase: LightningModule) -> float:
+    assert isinstance(phase, Phase)
+    return phase.grad_norm
 
 
 def _rate(trainer: Trainer) -> float:
@@ -240,5 +246,5 @@ class LossByLength(Callback):
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
-    tensors = (batch.tokens_BT, batch.labels_BT, batch.positions_BT, batch.documents_BT)
-    return Batch(*(t.to(device) for t in tensors), batch.samples, batch.extra)
+    names = ("tokens_BT", "labels_BT", "positions_BT", "documents_BT")
+    return replace(batch, **{name: getattr(batch, name).to(device) for name in names})

@@ -182,7 +182,10 @@ def _fit_from(trainer: Trainer, phase: Phase, data: Batches, checkpoint: Path | 
     """`trainer.fit`, with a damaged checkpoint as one clear line."""
     if checkpoint is not None:
         check_checkpoint(checkpoint)
-    trainer.fit(phase, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    try:
+        trainer.fit(phase, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    except SystemExit as stop:  # how Lightning ends a fit that Ctrl-C interrupted
+        raise KeyboardInterrupt from stop
 
 
 def check_checkpoint(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest_phases import RECIPE, command, environment, phi3kit
+from arithmetic import RECIPE, command, environment, phi3kit
 
 STEPS = 150
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest_phases import RECIPE, phi3kit
+from arithmetic import RECIPE, phi3kit
 
 from phi3kit import UserError
 from phi3kit.phases.run_folder import write

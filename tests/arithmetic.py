@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from phi3kit.text import save_tokenizer, train_bpe
@@ -36,9 +35,8 @@ RECIPE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def arithmetic(tmp_path: Path) -> Path:
-    """A folder with chat.jsonl, preferences.jsonl, tokenizer/ and recipe.yaml."""
+def write_arithmetic(tmp_path: Path) -> Path:
+    """Fill a folder with chat.jsonl, preferences.jsonl, tokenizer/ and recipe.yaml."""
     chats, pairs = [], []
     for i in range(60):
         question = {"role": "user", "content": f"What is {i} plus {i + 1}?"}
