@@ -100,7 +100,7 @@ def load() -> Registry:
         try:
             module = offer.entry_point.load()
             candidates = list(_offered(module, offer))
-        except Exception as error:  # whatever a stranger's module raises, the others must still work
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises, the others must still work
             faults.append(Fault(offer.distribution, _explain(error, offer)))
             continue
         for candidate in candidates:
@@ -138,7 +138,7 @@ def _offered(module: ModuleType, offer: Offer) -> Iterator[object]:
         yield from batch
 
 
-def _explain(error: Exception, offer: Offer) -> str:
+def _explain(error: BaseException, offer: Offer) -> str:
     if isinstance(error, _NoHook):
         return str(error)
     if isinstance(error, pluggy.PluginValidationError):
