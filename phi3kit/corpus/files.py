@@ -1,0 +1,188 @@
+"""Readers of people's own documents: text, Markdown, HTML, JSONL, Parquet.
+
+A document's id is ``folder/path/in/it`` (and the line or row), so it stays the same wherever the folder lies.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, final
+
+from phi3kit.corpus.extractors import HTML, Markdown, PlainText
+from phi3kit.errors import UserError
+from phi3kit.families import Extractor, Reader
+from phi3kit.records import Document
+
+BY_SUFFIX: dict[str, type[Extractor]] = {
+    **dict.fromkeys((".txt", ".text", ".rst", ".py"), PlainText),
+    **dict.fromkeys((".md", ".markdown"), Markdown),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
+}
+UNREADABLE = "unreadable"  # metadata key: why a document has no text; `prepare` rejects and lists it
+
+
+def find(path: str, suffixes: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
+    """(name for ids, file) of every file at `path`, in order of names.
+
+    Args:
+        path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
+        suffixes: which files count in a folder; empty means all.
+    """
+    root = Path(path)
+    if any(character in path for character in "*?["):
+        names = sorted(glob.glob(path, recursive=True))
+        found = [(name, Path(name)) for name in names if Path(name).is_file()]
+    elif root.is_dir():
+        files = (f for f in root.rglob("*") if f.is_file() and (not suffixes or f.name.endswith(suffixes)))
+        found = sorted((f"{root.resolve().name}/{f.relative_to(root).as_posix()}", f) for f in files)
+    elif root.exists():
+        found = [(root.name, root)]
+    else:
+        raise UserError(f"there is no file or folder {path!r}; give one that exists, or a pattern with *")
+    if not found:
+        kinds = f" ({', '.join(suffixes)})" if suffixes else ""
+        raise UserError(f"{path!r} holds no files to read{kinds}")
+    return found
+
+
+@final
+class Files(Reader):
+    """Each file is a document.
+
+    Args:
+        path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
+        extractor: turns a file into text; null: by its suffix (.txt .text .rst .py, .md .markdown, .html .htm
+            .xhtml), and other files in a folder are left alone.
+        unreadable: "stop" at a file that cannot be read, or "skip" it and list it among the rejected.
+    """
+
+    def __init__(
+        self, path: str, extractor: Extractor | None = None, unreadable: Literal["stop", "skip"] = "stop"
+    ) -> None:
+        self.path, self.extractor, self.unreadable = path, extractor, unreadable
+
+    def read(self) -> Iterator[Document]:
+        """All files, in order of names. Raises `UserError` naming the file and the byte."""
+        suffixes = () if self.extractor else tuple(BY_SUFFIX)
+        by_suffix = {cls: cls() for cls in (() if self.extractor else set(BY_SUFFIX.values()))}
+        for name, file in find(self.path, suffixes):
+            extractor = self.extractor or by_suffix[BY_SUFFIX.get(file.suffix, PlainText)]
+            try:
+                text = extractor.extract(_bytes(file), str(file))
+            except UserError as error:
+                if self.unreadable == "stop":
+                    raise UserError(
+                        f"{error}; mend it, or set `unreadable: skip` to leave such files out"
+                    ) from error
+                yield Document(name, "", self.path, {UNREADABLE: str(error)})
+            else:
+                yield Document(name, text, self.path)
+
+
+@final
+class JSONLines(Reader):
+    """Each line of a .jsonl file (also .gz, .zst) is a document.
+
+    Args:
+        path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
+        text_field: the key that holds the text.
+        id_field: the key that holds the id; null: file name and line number.
+    """
+
+    def __init__(self, path: str, text_field: str = "text", id_field: str | None = None) -> None:
+        self.path, self.text_field, self.id_field = path, text_field, id_field
+
+    def read(self) -> Iterator[Document]:
+        """All lines of all files, in order. Raises `UserError` naming the file and the line."""
+        for name, file in find(self.path, (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")):
+            for number, line in enumerate(_lines(file), start=1):
+                if line.strip():
+                    try:
+                        row = json.loads(line)
+                    except ValueError as error:
+                        raise UserError(f"{file}:{number} is not JSON: {error}") from error
+                    place = f"{file}:{number}"
+                    yield _document(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+
+
+@final
+class ParquetFiles(Reader):
+    """Each row of a .parquet file is a document.
+
+    Args:
+        path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
+        text_field: the column that holds the text.
+        id_field: the column that holds the id; null: file name and row number.
+    """
+
+    def __init__(self, path: str, text_field: str = "text", id_field: str | None = None) -> None:
+        self.path, self.text_field, self.id_field = path, text_field, id_field
+
+    def read(self) -> Iterator[Document]:
+        """All rows of all files, in order. Raises `UserError` naming the file and the row."""
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = [field for field in (self.text_field, self.id_field) if field]
+        for name, file in find(self.path, (".parquet",)):
+            try:
+                table = pyarrow.parquet.ParquetFile(file)
+                present = [column for column in columns if column in table.schema_arrow.names]
+                rows = (row for batch in table.iter_batches(columns=present) for row in batch.to_pylist())
+                for number, row in enumerate(rows, start=1):
+                    place = f"{file}, row {number}"
+                    yield _document(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise UserError(f"{file} is not readable as Parquet: {error}") from error
+
+
+def _document(row: Any, place: str, id: str, source: str, text_field: str, id_field: str | None) -> Document:
+    """A row as a document."""
+    if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
+        keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{place} has no text under {text_field!r} (it has: {keys}); set `text_field`")
+    if id_field is not None and row.get(id_field) is None:
+        raise UserError(f"{place} has no {id_field!r} (it has: {', '.join(row)}); set `id_field`")
+    try:
+        row[text_field].encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place}: {text_field!r} is not Unicode at character {error.start}") from error
+    return Document(str(row[id_field]) if id_field else id, row[text_field], source)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Lines of a JSONL file, one at a time, unpacked by its suffix."""
+    number = 0
+    try:
+        with file.open("rb") as raw:
+            for number, line in enumerate(_unpacked(raw, file), start=1):  # noqa: B007 (told on error)
+                yield line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = error.object[error.start]
+        raise UserError(f"{file}:{number} is not UTF-8 at byte {error.start} (0x{bad:02x}) of the line") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+
+
+def _unpacked(raw: io.BufferedReader, file: Path) -> Any:
+    if file.suffix == ".gz":
+        return gzip.open(raw)
+    if file.suffix != ".zst":
+        return raw
+    try:
+        import zstandard
+    except ImportError as error:
+        raise UserError(f"{file}: .zst needs the package zstandard; pip install zstandard") from error
+    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))

@@ -1,0 +1,39 @@
+"""Text that explains: the stricter choice of the second phase of pretraining."""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+from phi3kit.families import Filter
+from phi3kit.records import Document
+
+# The report's second phase keeps the web pages that teach "logical reasoning" (arXiv 2404.14219, section 2);
+# its filter is a classifier and unpublished. This one counts the words with which people reason and teach.
+SIGNS = re.compile(
+    r"\b(because|therefore|thus|hence|since|so that|if|then|else|unless|whether|when|otherwise|instead|although"
+    r"|however|example|for instance|e\.g|i\.e|means?|returns?|raises?|equal|must|should|given|suppose|note)\b"
+    r"|>>>",
+    re.IGNORECASE,
+)
+
+
+@final
+class Reasoning(Filter):
+    """Keeps documents dense in the words of explanation and condition.
+
+    Args:
+        least_signs: such words per hundred; prose has about 2, documentation about 4.
+        shortest: fewer words than this are too few to tell.
+    """
+
+    def __init__(self, least_signs: float = 4.0, shortest: int = 50) -> None:
+        self.least_signs, self.shortest = least_signs, shortest
+
+    def reject(self, document: Document) -> str | None:
+        """Why it teaches too little, or None."""
+        n_words = len(document.text.split())
+        if n_words < self.shortest:
+            return f"fewer than {self.shortest} words"
+        n_signs = sum(1 for _ in SIGNS.finditer(document.text))
+        return "explains too little" if 100 * n_signs < self.least_signs * n_words else None

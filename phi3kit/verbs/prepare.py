@@ -1,0 +1,31 @@
+"""``phi3kit prepare``: documents -> filtered -> tokens, chats and preferences, in one folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from phi3kit import recipe as recipes
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def declare(parser: ArgumentParser) -> None:
+    """The verb's one key: `preparation`."""
+    from phi3kit.corpus import Preparation
+
+    parser.add_class_arguments(Preparation, "preparation", fail_untyped=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb."""
+    from phi3kit.corpus import Progress
+
+    recipe = recipes.read("prepare", declare, arguments, __doc__ or "")
+    out = recipe.out
+    recipe.instantiate().preparation.run(out, Progress())
+    recipe.save(out / "config.yaml")
+    for line in json.loads((out / "report.json").read_text())["headline"]:
+        print(line)
+    return 0
