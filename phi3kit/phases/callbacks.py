@@ -132,7 +132,7 @@ class Console(Callback):
 
 def _grad_norm(phase: LightningModule) -> float:
     assert isinstance(phase, Phase)
-    return phase.grad_norm
+    return float(phase.grad_norm)
 
 
 def _rate(trainer: Trainer) -> float:

@@ -77,8 +77,8 @@ class DPO(Phase):
         return Loss(losses_P.sum(), losses_P.numel(), metrics)
 
 
-def _mean(values_P: Tensor) -> float:
-    return values_P.detach().float().mean().item()
+def _mean(values_P: Tensor) -> Tensor:
+    return values_P.detach().float().mean()
 
 
 def _answer_lengths(batch: Batch) -> Tensor:

@@ -59,7 +59,11 @@ class Loss:
 
     total: Tensor
     count: int
-    metrics: dict[str, float]
+    metrics: dict[str, Tensor]
+
+    def mean(self) -> Tensor:
+        """The loss per token or pair, without gradient."""
+        return self.total.detach() / max(1, self.count)
 
 
 class Phase(LightningModule, Family, ABC):
@@ -81,7 +85,7 @@ class Phase(LightningModule, Family, ABC):
         self.net = net
         self.optimizer = optimizer
         self.schedule = schedule
-        self.grad_norm = float("nan")
+        self.grad_norm = torch.tensor(float("nan"))
         self._counted = 0
 
     @abstractmethod
@@ -91,21 +95,21 @@ class Phase(LightningModule, Family, ABC):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self.compute(batch)
         self._counted += loss.count
-        for name, value in {"loss": loss.total.item() / max(1, loss.count), **loss.metrics}.items():
+        for name, value in {"loss": loss.mean(), **loss.metrics}.items():
             self.log(f"train/{name}", value, batch_size=max(1, loss.count))
         return loss.total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        counted = torch.tensor(float(self._counted), device=self.device)
+        counted = torch.tensor(float(max(1, self._counted)), device=self.device)
         counted = self.trainer.strategy.reduce(counted, reduce_op="mean")
         self._counted = 0
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_div_(gradients, max(1.0, float(counted)))
-        self.grad_norm = float(torch.nn.utils.get_total_norm(gradients))
+        torch._foreach_div_(gradients, counted)
+        self.grad_norm = torch.nn.utils.get_total_norm(gradients)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         loss = self.compute(batch)
-        for name, value in {"loss": loss.total.item() / max(1, loss.count), **loss.metrics}.items():
+        for name, value in {"loss": loss.mean(), **loss.metrics}.items():
             self.log(f"heldout/{name}", value, batch_size=max(1, loss.count), sync_dist=True)
 
     def test_step(self, batch: Batch, index: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,9 +183,16 @@ def _fit_from(trainer: Trainer, phase: Phase, data: Batches, checkpoint: Path | 
     """`trainer.fit`, with a damaged checkpoint as one clear line."""
     if checkpoint is not None:
         check_checkpoint(checkpoint)
-    try:
+    with _ctrl_c():
         trainer.fit(phase, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    except SystemExit as stop:  # how Lightning ends a fit that Ctrl-C interrupted
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Lightning ends what Ctrl-C interrupted with SystemExit; make it the interrupt it was."""
+    try:
+        yield
+    except SystemExit as stop:
         raise KeyboardInterrupt from stop
 
 
@@ -207,5 +215,6 @@ def evaluate(config: Namespace, trainer_arguments: Namespace, phase: Phase, data
     options.val_check_interval = 1.0
     trainer = make_trainer(config, options, [], False)
     run = trainer.validate if part == "heldout" else trainer.test
-    (measures,) = run(phase, data, verbose=False) or [{}]
+    with _ctrl_c():
+        (measures,) = run(phase, data, verbose=False) or [{}]
     return {name.removeprefix("heldout/"): value for name, value in measures.items()}
