@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from phi3kit.families import family_of
+from phi3kit.testing import tiny
+from phi3kit.testing.batch_laws import check_batches
 from phi3kit.testing.corpus_laws import check_extractor, check_filter, check_reader, check_synthesizer
-from phi3kit.testing.export_laws import check_quantizer
+from phi3kit.testing.export_laws import check_backend, check_quantizer
 from phi3kit.testing.law import LawBroken
 from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_position
 from phi3kit.testing.phase_laws import check_phase
@@ -22,6 +24,8 @@ __all__ = [
     "LawBroken",
     "check",
     "check_attention",
+    "check_backend",
+    "check_batches",
     "check_extractor",
     "check_feed_forward",
     "check_filter",
@@ -56,15 +60,21 @@ def check(component: type, build: Callable[..., Any] | None = None) -> None:
 def _check_phase(build: Callable[..., Any]) -> None:
     from torch.optim import AdamW
 
-    check_phase(functools.partial(build, optimizer=functools.partial(AdamW, lr=1e-3)))
+    check_phase(functools.partial(build, optimizer=functools.partial(AdamW, lr=1e-3, weight_decay=0.0)))
 
 
 def _check_extractor(build: Callable[..., Any]) -> None:
     check_extractor(build, b"<html><body><p>The lamp on the harbour wall turns.</p></body></html>", "page.html")
 
 
+def _check_batches(build: Callable[..., Any]) -> None:
+    check_batches(build, tiny.tokenizer())
+
+
 LAWS: dict[str, Callable[..., None]] = {
     "Attention": check_attention,
+    "Backend": check_backend,
+    "Batches": _check_batches,
     "Extractor": _check_extractor,
     "FeedForward": check_feed_forward,
     "Filter": check_filter,

@@ -1,14 +1,15 @@
-"""Laws of `Quantizer`."""
+"""Laws of `Quantizer` and `Backend`."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from phi3kit.families import Quantizer
+from phi3kit.families import Backend, Quantizer
 from phi3kit.testing import tiny
 from phi3kit.testing.law import require, require_close
 
@@ -39,3 +40,41 @@ def check_quantizer(build: Callable[[], Quantizer], bound: float = 0.35) -> None
     except TypeError as error_of_json:
         require(False, law, f"{described!r:.80}: {error_of_json}")
     require(bool(described) and json.loads(text) == described, law, f"{described!r:.80} came back as {text:.80}")
+
+
+@torch.no_grad()
+def check_backend(build: Callable[[], Backend]) -> None:
+    """Every law of `Backend` that runs on this machine: lowered equals eager, with no delegates but its own.
+
+    Args:
+        build: makes the backend. ExecuTorch's Python runtime must be able to run what it lowers.
+    """
+    net = tiny.net()
+    tokens_BT = tiny.batch(length=12).tokens_BT[:1]
+    tokens = torch.export.Dim("tokens", min=2, max=net.dims.context)
+    program = torch.export.export(net, (tokens_BT,), dynamic_shapes=({1: tokens},))
+    content = build().lower(program, {"get_answer": 42})
+    stray = delegates_of(content) - build().delegates
+    law = "a lowered program contains the delegates its backend names, and no others"
+    require(not stray, law, f"it contains {sorted(stray)} beside {sorted(build().delegates)}")
+    lowered = _loaded(content)
+    require("get_answer" in lowered.method_names, "metadata become constant methods", f"{lowered.method_names}")
+    forward = lowered.load_method("forward")
+    for length in (12, 5):
+        got, wanted = forward.execute([tokens_BT[:, :length]])[0], net(tokens_BT[:, :length])
+        law = "the lowered program computes what the eager net does"
+        require_close(got, wanted, 1e-3, law, f"{length} tokens, logits of about {float(wanted.std()):.1f}")
+
+
+def delegates_of(content: bytes) -> set[str]:
+    """Names of the delegates inside a `.pte` file."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    plans = deserialize_pte_binary(content).program.execution_plan
+    return {delegate.id for plan in plans for delegate in plan.delegates}
+
+
+def _loaded(content: bytes) -> Any:
+    from executorch.runtime import Runtime
+
+    return Runtime.get().load_program(content)

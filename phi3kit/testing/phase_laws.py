@@ -25,7 +25,7 @@ def check_phase(build: Callable[[Decoder], Phase], batch: Batch | None = None) -
         batch: what to train on; None: the tiny batch, whose rows a phase on pairs sees as chosen, rejected.
     """
     batch = batch or tiny.batch()
-    phase = build(tiny.net())
+    phase = build(tiny.net().train())
     before = _loss(phase, batch)
     weights = copy.deepcopy(phase.net.state_dict())
     _one_step(phase, batch)
@@ -44,7 +44,11 @@ def _loss(phase: Phase, batch: Batch) -> float:
 
 
 def _one_step(phase: Phase, batch: Batch) -> None:
+    from phi3kit import torchvision_ops
+
+    torchvision_ops.declare()
     import lightning
+    from torch.utils.data import DataLoader
 
     trainer = lightning.Trainer(
         max_steps=1,
@@ -56,4 +60,4 @@ def _one_step(phase: Phase, batch: Batch) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(phase, train_dataloaders=[batch])
+    trainer.fit(phase, train_dataloaders=DataLoader([batch], batch_size=None))  # type: ignore[arg-type]

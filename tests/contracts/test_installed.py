@@ -1,33 +1,30 @@
 """Every installed component keeps the laws of its family; a plugin's components are checked with ours.
 
-Components whose constructor wants something are built by the examples below; a plugin's such components are
-checked by the plugin's own tests (``phi3kit new-plugin`` writes one that shows how).
+Components whose constructor wants something are built by the examples of `component_examples`; a plugin's such
+components are checked by the plugin's own tests (``phi3kit new-plugin`` writes one that shows how).
 """
 
 from __future__ import annotations
 
 import inspect
-from functools import partial
 
 import pytest
+from component_examples import bad_files, documents, examples
 
 from phi3kit import plugins
 from phi3kit.testing import contracts
 
 COMPONENTS = plugins.load().components
-GIVEN = {"Attention": 2, "FeedForward": 2, "Position": 1, "Phase": 2}  # leading arguments the house passes
-
-
-def examples() -> dict[str, partial]:
-    """How to build the components of this distribution that have no default for every option."""
-    from phi3kit.model import LongRoPE
-
-    return {
-        "LongRoPE": partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16),
-    }
-
-
 EXAMPLES = examples()
+GIVEN = {"Attention": 2, "FeedForward": 2, "Position": 1, "Phase": 2, "Batches": 1}  # leading arguments
+
+CASES = [
+    pytest.param(
+        component, build, id=f"{component.distribution}:{component.name}" + (f":{label}" if label else "")
+    )
+    for component in COMPONENTS
+    for label, build in (EXAMPLES.get(component.name) or {"": None}).items()
+]
 
 
 def wants(component: plugins.Component) -> list[str]:
@@ -37,11 +34,20 @@ def wants(component: plugins.Component) -> list[str]:
     return [option.name for option in options if option.default is option.empty]
 
 
-@pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: f"{c.distribution}:{c.name}")
-def test_installed_component_keeps_the_laws(component):
-    if wants(component) and component.name not in EXAMPLES and component.distribution != "phi3kit":
+@pytest.mark.parametrize(("component", "build"), CASES)
+def test_installed_component_keeps_the_laws(component, build):
+    if build is None and wants(component) and component.distribution != "phi3kit":
         pytest.skip(f"wants {', '.join(wants(component))}; {component.distribution}'s own tests check it")
-    contracts.check(component.cls, EXAMPLES.get(component.name))
+    if component.family.__name__ == "Synthesizer" and component.distribution == "phi3kit":
+        contracts.check_synthesizer(build or component.cls, documents())
+    else:
+        contracts.check(component.cls, build)
+
+
+@pytest.mark.parametrize("name", bad_files())
+def test_reader_names_a_bad_file(name):
+    (good,) = EXAMPLES[name].values()
+    contracts.check_reader(good, bad_files()[name])
 
 
 def test_every_family_with_laws_ships_a_component():

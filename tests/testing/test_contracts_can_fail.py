@@ -11,7 +11,18 @@ import torch
 from torch import nn
 
 from phi3kit.errors import UserError
-from phi3kit.families import Attention, Extractor, FeedForward, Filter, Position, Quantizer, Reader, Synthesizer
+from phi3kit.export import XNNPACK
+from phi3kit.families import (
+    Attention,
+    Backend,
+    Extractor,
+    FeedForward,
+    Filter,
+    Position,
+    Quantizer,
+    Reader,
+    Synthesizer,
+)
 from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
 from phi3kit.records import Document
 from phi3kit.testing import contracts
@@ -289,3 +300,30 @@ def test_lawful_quantizer():
 def test_lawless_quantizer(build, law):
     with pytest.raises(contracts.LawBroken, match=law):
         contracts.check(Rounds, build)
+
+
+@final
+class Alters(Backend):
+    """Real lowering of a program that is not the one given, or under another delegate's name."""
+
+    def __init__(self, factor=1.0, named="XnnpackBackend"):
+        self.factor, self.named = factor, named
+
+    def lower(self, program, metadata):
+        for name in program.state_dict:
+            if name.endswith("lm_head.weight"):
+                program.state_dict[name] = nn.Parameter(program.state_dict[name] * self.factor)
+        return XNNPACK().lower(program, metadata)
+
+    @property
+    def delegates(self):
+        return frozenset({self.named})
+
+
+@pytest.mark.parametrize(
+    ("build", "law"),
+    [(partial(Alters, factor=1.01), "what the eager net does"), (partial(Alters, named="Other"), "no others")],
+)
+def test_lawless_backend(build, law):
+    with pytest.raises(contracts.LawBroken, match=law):
+        contracts.check(Alters, build)
