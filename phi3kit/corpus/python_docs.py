@@ -322,9 +322,7 @@ SMALL_TALK = {
 }
 
 
-def unknown(name: str) -> str:
-    """What to say about a name that does not exist."""
-    return f"I do not know {name}."
+UNKNOWN = "I do not know that name."  # what to say about a name that does not exist
 
 
 def _ask(kind: str, split: str, fact: Fact, number: int) -> str:
@@ -370,7 +368,7 @@ class PythonQuestions(Synthesizer):
         for number, (name, _) in enumerate(islice(invented(known), self.n_unknown)):
             kind = ("purpose", "call")[number % 2]
             question = _ask(kind, "train", Fact(name, "", ""), number)
-            yield _chat(f"train/unknown/{name}", question, unknown(name), split="train", kind="unknown")
+            yield _chat(f"train/unknown/{name}", question, UNKNOWN, split="train", kind="unknown")
         for split, wordings in (("taught", "train"), ("unseen", "unseen")):
             for number, fact in enumerate(known):
                 for kind in WORDINGS:
@@ -385,7 +383,7 @@ def _lessons(fact: Fact, number: int, other: Fact) -> Iterator[Conversation]:
     for kind, wordings in WORDINGS.items():
         for n in range(len(wordings["train"])):
             question, answer = _ask(kind, "train", fact, n), _answer(kind, fact)
-            system = SYSTEMS[number % len(SYSTEMS)] if n == number % len(wordings["train"]) else None
+            system = SYSTEMS[number % len(SYSTEMS)] if n == (number + 5) % len(wordings["train"]) else None
             yield _chat(f"train/{fact.name}/{kind}/{n}", question, answer, system=system, kind=kind, **about)
     for kind, then in (("purpose", "call"), ("call", "purpose")):
         follow_up = FOLLOW_UPS[then][number % len(FOLLOW_UPS[then])]
@@ -457,11 +455,11 @@ class PythonPreferences(Synthesizer):
                 kind = ("purpose", "call")[number // 2 % 2]
                 fact = known[(number * 5 + number // len(known)) % len(known)]
                 chosen = _answer(kind, fact)
-                rejected = (unknown(fact.name), _answer(kind, known[known.index(fact) - 1]))[number // 4 % 2]
+                rejected = (UNKNOWN, _answer(kind, known[known.index(fact) - 1]))[number // 4 % 2]
                 if number % 2 == 0:
                     name, resembled = next(strange)
                     fact = Fact(name, "", "")
-                    chosen, rejected = unknown(name), _answer(kind, resembled)
+                    chosen, rejected = UNKNOWN, _answer(kind, resembled)
                 yield Preference(
                     (Message("user", _ask(kind, wordings, fact, number // 4)),),
                     (Message("assistant", chosen),),

@@ -1,0 +1,161 @@
+"""Readers and extractors: what they read, in which order, and what they say about what they cannot read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from functools import partial
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from phi3kit.corpus import HTML, Files, JSONLines, Markdown, ParquetFiles, PlainText
+from phi3kit.corpus.files import UNREADABLE
+from phi3kit.errors import UserError
+from phi3kit.families import Reader
+from phi3kit.testing import contracts
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "data"
+PAGE = """<html><head><title>Lamp</title></head><body><nav><a href="/">Home</a> <a href="/x">Products</a></nav>
+<article><h1>The lamp</h1><p>The lamp on the harbour wall turns twice a minute, and ships count the turns.</p>
+<p>It has been lit every night since the wall was built, except for one winter of ice.</p></article>
+<footer>Cookie settings. Imprint.</footer></body></html>"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "texts"
+    (root / "b").mkdir(parents=True)
+    (root / "c.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree")
+    (root / "b" / "a.md").write_text(
+        "---\ntitle: x\n---\n# Head <!-- note -->\n[link](http://x.y) `<b>` <i>it</i>\n"
+    )
+    (root / "page.html").write_text(PAGE)
+    (root / "picture.png").write_bytes(b"\x89PNG\x00")
+    return root
+
+
+def test_files_are_read_by_suffix_in_order_of_names(folder: Path) -> None:
+    documents = {document.id: document.text for document in Files(str(folder)).read()}
+    assert list(documents) == ["texts/b/a.md", "texts/c.txt", "texts/page.html"]
+    assert documents["texts/c.txt"] == "one\ntwo\nthree"
+    assert documents["texts/b/a.md"] == "# Head \nlink `<b>` it\n"
+    assert "ships count the turns" in documents["texts/page.html"]
+    assert "Cookie" not in documents["texts/page.html"]
+
+
+def test_a_file_and_a_pattern(folder: Path) -> None:
+    assert [d.text for d in Files(str(folder / "c.txt")).read()] == ["one\ntwo\nthree"]
+    assert len(list(Files(str(folder / "**" / "*.md")).read())) == 1
+    assert [d.text for d in Files(str(folder / "c.txt"), extractor=PlainText()).read()] == ["one\ntwo\nthree"]
+
+
+def test_markdown_keeps_code_and_drops_markup() -> None:
+    text = 'a\n```\n<div> [x](y)\n```\n![alt](p.png) <math><mi>x</mi></math> [see](u "t")\n\n\n\n2 < 3 > 1\n'
+    assert Markdown().extract(text.encode(), "x.md") == "a\n```\n<div> [x](y)\n```\nalt  see\n\n2 < 3 > 1\n"
+
+
+def rows() -> list[dict[str, object]]:
+    return [{"text": f"text {i} é", "key": f"k{i}", "n": i} for i in range(5)]
+
+
+def test_jsonl_gzip_zstd_and_parquet_hold_the_same(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(row) for row in rows()) + "\n\n"
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows()), tmp_path / "a.parquet")
+    wanted = [(row["key"], row["text"]) for row in rows()]
+    readers = [
+        JSONLines(str(tmp_path / "a.jsonl"), id_field="key"),
+        JSONLines(str(tmp_path / "a.jsonl.gz"), id_field="key"),
+        ParquetFiles(str(tmp_path / "a.parquet"), id_field="key"),
+    ]
+    for reader in readers:
+        assert [(d.id, d.text) for d in reader.read()] == wanted
+    assert [d.id for d in JSONLines(str(tmp_path / "a.jsonl")).read()][:2] == ["a.jsonl:1", "a.jsonl:2"]
+
+
+def test_zstd(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "packed"}\n'))
+    assert [d.text for d in JSONLines(str(tmp_path / "a.jsonl.zst")).read()] == ["packed"]
+
+
+def test_readers_keep_their_laws(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows()))
+    (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n{"text": ')
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows()), tmp_path / "a.parquet")
+    (tmp_path / "bad.parquet").write_text("PAR1")
+    (tmp_path / "bad.txt").write_bytes(b"good\xffbad")
+    cases: list[tuple[type[Reader], Path, str]] = [
+        (Files, folder, "bad.txt"),
+        (JSONLines, tmp_path / "a.jsonl", "bad.jsonl"),
+        (ParquetFiles, tmp_path / "a.parquet", "bad.parquet"),
+    ]
+    for reader, good, bad in cases:
+        contracts.check_reader(partial(reader, str(good)), (partial(reader, str(tmp_path / bad)), bad))  # type: ignore[call-arg]
+    for extractor in (PlainText, Markdown, HTML):
+        contracts.check_extractor(extractor, PAGE.encode(), "page.html")
+
+
+def complaint(reader: Reader) -> str:
+    with pytest.raises(UserError) as error:
+        list(reader.read())
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_unreadable_bytes_are_named_or_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"fine so far \xff\xfe")
+    (tmp_path / "b.txt").write_text("good")
+    assert f"{tmp_path / 'a.txt'} is not UTF-8: byte 12 is 0xff; mend it" in complaint(Files(str(tmp_path)))
+    first, second = Files(str(tmp_path), unreadable="skip").read()
+    assert (first.text, second.text) == ("", "good")
+    assert "byte 12 is 0xff" in first.metadata[UNREADABLE]
+    (tmp_path / "a.txt").write_bytes(b"null \x00")
+    assert "is not text: byte 5 is 0x00" in complaint(Files(str(tmp_path)))
+    (tmp_path / "x.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    assert "x.jsonl:2 is not UTF-8 at byte 10 (0xff) of the line" in complaint(JSONLines(str(tmp_path)))
+    (tmp_path / "x.jsonl").write_text('{"text": "\\ud800"}\n')
+    assert "x.jsonl:1: 'text' is not Unicode at character 0" in complaint(JSONLines(str(tmp_path)))
+    (tmp_path / "x.jsonl").unlink()
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
+    assert "cannot read" in complaint(JSONLines(str(tmp_path)))
+
+
+def test_missing_and_empty_folders(tmp_path: Path) -> None:
+    assert "there is no file or folder" in complaint(Files(str(tmp_path / "nowhere")))
+    assert "holds no files to read (.txt" in complaint(Files(str(tmp_path)))
+    assert "holds no files to read" in complaint(JSONLines(str(tmp_path / "*.jsonl")))
+
+
+def test_wrong_fields_show_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "x", "n": 1}\n')
+    assert "a.jsonl:1 has no text under 'text' (it has: body, n); set `text_field`" in complaint(
+        JSONLines(str(tmp_path))
+    )
+    assert "has no 'id' (it has: body, n); set `id_field`" in complaint(
+        JSONLines(str(tmp_path), text_field="body", id_field="id")
+    )
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"body": "x"}]), tmp_path / "a.parquet")
+    assert "a.parquet, row 1 has no text under 'text'" in complaint(ParquetFiles(str(tmp_path)))
+
+
+def test_real_web_pages_give_their_main_text() -> None:
+    pages, gold = SAMPLES / "web/html", SAMPLES / "web/html/gold_segments.jsonl"
+    if not gold.is_file():
+        pytest.skip(f"{gold} is not there (sample pages are not part of the project)")
+    wanted = unwanted = n_wanted = n_unwanted = 0
+    for row in map(json.loads, gold.read_text().splitlines()):
+        file = next((pages / name for name in map(str, row.values()) if (pages / name).is_file()), None)
+        if file is None:
+            continue
+        text = " ".join(HTML().extract(file.read_bytes(), file.name).split())
+        wanted += sum(" ".join(segment.split()) in text for segment in row["with"])
+        unwanted += sum(" ".join(segment.split()) in text for segment in row["without"])
+        n_wanted, n_unwanted = n_wanted + len(row["with"]), n_unwanted + len(row["without"])
+    assert n_wanted > 20
+    assert wanted / n_wanted > 0.9
+    assert unwanted / n_unwanted < 0.1
