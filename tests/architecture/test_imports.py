@@ -21,20 +21,12 @@ PACKAGE = Path(phi3kit.__file__).parent
 PLUGINS = PACKAGE.parent / "plugins"
 TEMPLATE = PACKAGE / "verbs" / "plugin_template"
 
+FOUNDATIONS = {
+    *("", "families", "records", "hookspecs", "plugins", "recipe", "recipe_errors", "errors"),
+    *("torchvision_ops", "native_output", "bundle"),
+}
 LEVELS = [
-    {
-        "": {
-            "",
-            "families",
-            "records",
-            "hookspecs",
-            "plugins",
-            "recipe",
-            "recipe_errors",
-            "errors",
-            "torchvision_ops",
-        }
-    },
+    {"": FOUNDATIONS},
     {room: {room} for room in ("model", "text", "measures", "quantizers")},
     {room: {room} for room in ("corpus", "phases", "safety", "evaluation", "export", "serve")},
     {"top": {"cli", "builtin", "verbs"}, "testing": {"testing"}},

@@ -5,6 +5,7 @@ The scratch environment is a virtual environment that sees this one's packages; 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import site
@@ -111,6 +112,27 @@ def test_a_recipe_trains_with_it(python, tmp_path):
     (line,) = without.stderr.strip().splitlines()
     assert line.endswith("there is no package 'acme_tempered' for acme_tempered.parts.TemperedAttention; "
                          "is its plugin installed?")  # fmt: skip
+
+
+def test_a_recipe_prepares_with_it(python, tmp_path):
+    """Its filter, by its short name, with an option of its own."""
+    texts = [
+        "The lamp turns.\nIt turns twice a minute.",
+        "one\nword\nper\nline",
+        "two\nlonely\nand one that is not",
+    ]
+    rows = [json.dumps({"text": text * 20}) for text in texts * 10]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows))
+    preparation = {
+        "readers": [{"class_path": "JSONLines", "init_args": {"path": "texts.jsonl"}}],
+        "filters": [{"class_path": "LonelyWords", "init_args": {"most": 0.7}}],
+        "vocab_size": 300,
+        "holdout": 0.3,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"verb": "prepare", "preparation": preparation}))
+    phi3kit(python, tmp_path, "prepare", "--recipe", "recipe.yaml", "--out", "data")
+    rejected = [json.loads(line) for line in (tmp_path / "data" / "rejected.jsonl").read_text().splitlines()]
+    assert {(row["filter"], row["reason"]) for row in rejected} >= {("LonelyWords", "one word per line")}
 
 
 def test_the_contract_tests_check_it(python, tmp_path):
