@@ -23,7 +23,7 @@ TEMPLATE = PACKAGE / "verbs" / "plugin_template"
 
 FOUNDATIONS = {
     *("", "families", "records", "hookspecs", "plugins", "recipe", "recipe_errors", "errors"),
-    *("torchvision_ops", "native_output", "bundle"),
+    *("torchvision_ops", "native_output", "bundle", "executorch_ops"),
 }
 LEVELS = [
     {"": FOUNDATIONS},
