@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -251,7 +252,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_splits(folder: Path, rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, int]:
-    """SPLIT.jsonl for each value of ``metadata["split"]``; rows of each."""
+    """SPLIT.jsonl for each value of ``metadata["split"]``; rows of each. What is trained on is shuffled, by its ids:
+    a batch should not be about one thing."""
     splits: dict[str, list[dict[str, Any]]] = {}
     for metadata, row in rows:
         split = str(metadata.get("split", "train"))
@@ -260,4 +262,5 @@ def _write_splits(folder: Path, rows: Iterable[tuple[dict[str, Any], dict[str, A
         splits.setdefault(split, []).append(row)
     if splits:
         folder.mkdir()
+    splits.get("train", []).sort(key=lambda row: sha256(row["id"].encode()).digest())
     return {split: _write_rows(folder / f"{split}.jsonl", rows) for split, rows in splits.items()}
