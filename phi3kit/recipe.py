@@ -48,8 +48,13 @@ class Recipe:
         return Path(self.config.out)
 
     def instantiate(self) -> Namespace:
-        """Build every object of the recipe, in the parser's order."""
-        return self._parser.instantiate(self.config)
+        """Build every object of the recipe, in the parser's order. Raises `UserError` as a component does."""
+        try:
+            return self._parser.instantiate(self.config)
+        except ValueError as error:
+            if isinstance(error.__cause__, UserError):  # jsonargparse wraps it where the field may be null
+                raise error.__cause__ from error
+            raise
 
     def text(self) -> str:
         """The whole recipe, every default included, as YAML that a parser of the same verb accepts."""

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from phi3kit import __version__
+from phi3kit.corpus.parts import write_part
 from phi3kit.corpus.progress import Progress
+from phi3kit.corpus.rows import read_rows, write_rows, write_splits
 from phi3kit.corpus.selection import Selection
-from phi3kit.corpus.tokens import TokenWriter
 from phi3kit.errors import UserError
 from phi3kit.families import Filter, Reader, Synthesizer, Tokenizer
 from phi3kit.records import Conversation, Document, Preference
@@ -32,7 +31,6 @@ from phi3kit.text.chat_files import conversation_row, preference_row
 from phi3kit.text.folder import save_tokenizer
 
 MANIFEST = "manifest.json"
-AT_ONCE = 256  # documents encoded together
 
 
 @final
@@ -134,7 +132,7 @@ class Preparation:
     def _write_exercises(self, path: Path, selection: Selection) -> int:
         """Exercises made of the strict documents, as rows; how many documents of them."""
         made = chain.from_iterable(s.make(selection.documents(strict=True)) for s in self.exercises)
-        return _write_rows(path, (asdict(document) for document in _only(Document, made)))
+        return write_rows(path, (asdict(document) for document in _only(Document, made)))
 
     def _write_chats(self, folder: Path, selection: Selection, progress: Progress) -> dict[str, dict[str, int]]:
         """chat/SPLIT.jsonl and preferences/SPLIT.jsonl; rows per split."""
@@ -143,8 +141,8 @@ class Preparation:
         conversations = [(c.metadata, conversation_row(c)) for c in _only(Conversation, chats)]
         preferences = [(p.metadata, preference_row(p)) for p in _only(Preference, pairs)]
         return {
-            "chat": _write_splits(folder / "chat", conversations),
-            "preferences": _write_splits(folder / "preferences", preferences),
+            "chat": write_splits(folder / "chat", conversations),
+            "preferences": write_splits(folder / "preferences", preferences),
         }
 
     def _train(self, folder: Path, selection: Selection, progress: Progress) -> Tokenizer:
@@ -152,7 +150,7 @@ class Preparation:
         assert self.vocab_size is not None
         texts = (document.text for document in selection.documents())
         chats = folder / "chat" / "train.jsonl"
-        said = (m["content"] for row in _rows(chats) for m in row["messages"]) if chats.exists() else ()
+        said = (m["content"] for row in read_rows(chats) for m in row["messages"]) if chats.exists() else ()
         counted = progress.track(chain(texts, said), "train the tokenizer")
         return train_bpe(counted, vocab_size=self.vocab_size)
 
@@ -162,11 +160,11 @@ class Preparation:
         """The parts' tokens and the ids of their documents."""
         heldout = selection.held_out(self.holdout)
         web = progress.track(selection.documents(), "tokens of web", selection.kept)
-        parts = {"web": _write_part(folder / "web", web, heldout, tokenizer)}
+        parts = {"web": write_part(folder / "web", web, heldout, tokenizer)}
         if self.stricter or self.exercises:
-            both = chain(selection.documents(strict=True), (Document(**row) for row in _rows(exercises)))
+            both = chain(selection.documents(strict=True), (Document(**row) for row in read_rows(exercises)))
             strict = progress.track(both, "tokens of reasoning")
-            parts["reasoning"] = _write_part(folder / "reasoning", strict, heldout, tokenizer)
+            parts["reasoning"] = write_part(folder / "reasoning", strict, heldout, tokenizer)
         return parts
 
 
@@ -197,70 +195,8 @@ def _move_into_place(partial: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_part(
-    folder: Path, documents: Iterable[Document], heldout: set[str], tokenizer: Tokenizer
-) -> dict[str, dict[str, int]]:
-    """Tokens of one part, train and heldout; what was made of a held-out document is held out too."""
-    folder.mkdir()
-    with (
-        TokenWriter(folder / "train", tokenizer) as train,
-        TokenWriter(folder / "heldout", tokenizer) as held,
-        (folder / "documents.txt").open("w", encoding="utf-8") as ids,
-    ):
-        for group in _groups(documents):
-            encoded = tokenizer.encode_batch([document.text for document in group])
-            for document, tokens in zip(group, encoded, strict=True):
-                original = document.metadata.get("made_from", document.id)
-                (held if original in heldout else train).write([tokens])
-                ids.write(f"{document.id}\n")
-    counts = {s: {"documents": w.documents, "tokens": w.tokens} for s, w in (("train", train), ("heldout", held))}
-    for split, count in counts.items():
-        if not count["documents"]:
-            raise UserError(
-                f"no document is left for {folder.name}/{split}; read more documents, or shorter ones "
-                "(one can be in training or held out, not in both)"
-            )
-    return counts
-
-
-def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    rest = iter(documents)
-    while group := list(islice(rest, AT_ONCE)):
-        yield group
-
-
 def _only(kind: type, made: Iterable[Any]) -> Iterator[Any]:
     for item in made:
         if not isinstance(item, kind):
             raise UserError(f"a {kind.__name__} is wanted here, but {type(item).__name__} {item.id!r} was made")
         yield item
-
-
-def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    n = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            n += 1
-    return n
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)
-
-
-def _write_splits(folder: Path, rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, int]:
-    """SPLIT.jsonl for each value of ``metadata["split"]``; rows of each. What is trained on is shuffled, by its ids:
-    a batch should not be about one thing."""
-    splits: dict[str, list[dict[str, Any]]] = {}
-    for metadata, row in rows:
-        split = str(metadata.get("split", "train"))
-        if not re.fullmatch(r"[\w-]+", split):
-            raise UserError(f"{row['id']}: the split {split!r} cannot name a file; use letters and digits")
-        splits.setdefault(split, []).append(row)
-    if splits:
-        folder.mkdir()
-    splits.get("train", []).sort(key=lambda row: sha256(row["id"].encode()).digest())
-    return {split: _write_rows(folder / f"{split}.jsonl", rows) for split, rows in splits.items()}
