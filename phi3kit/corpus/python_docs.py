@@ -457,7 +457,9 @@ class PythonPreferences(Synthesizer):
                 chosen = _answer(kind, fact)
                 rejected = (UNKNOWN, _answer(kind, known[known.index(fact) - 1]))[number // 4 % 2]
                 if number % 2 == 0:
-                    name, resembled = next(strange)
+                    name, resembled = next(strange, (None, fact))
+                    if name is None:
+                        raise UserError(f"{n} pairs need more invented names than there are; lower n_{split}")
                     fact = Fact(name, "", "")
                     chosen, rejected = UNKNOWN, _answer(kind, resembled)
                 yield Preference(

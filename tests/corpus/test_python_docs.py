@@ -11,6 +11,7 @@ import pytest
 
 from phi3kit.corpus import DocstringExercises, PythonDocs, PythonPreferences, PythonQuestions
 from phi3kit.corpus.python_docs import UNKNOWN, WORDINGS, call, facts, invented, purpose
+from phi3kit.errors import UserError
 from phi3kit.records import Conversation, Document, Preference
 from phi3kit.testing import contracts
 
@@ -175,3 +176,8 @@ def test_invented_names_do_not_exist() -> None:
     for name in names:
         owner, _, short = name.rpartition(".")
         assert not hasattr(_module(name) if owner else __builtins__, short)
+
+
+def test_too_many_preferences_are_refused() -> None:
+    with pytest.raises(UserError, match="9999 pairs need more invented names than there are; lower n_train"):
+        list(PythonPreferences(n_train=9999).make([]))
