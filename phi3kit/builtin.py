@@ -27,6 +27,7 @@ def phi3kit_components() -> list[type]:
         Reasoning,
         Repetition,
     )
+    from phi3kit.export import XNNPACK
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
     from phi3kit.phases import (
         DPO,
@@ -35,6 +36,7 @@ def phi3kit_components() -> list[type]:
         PreferenceBatches,
         TokenStream,
     )
+    from phi3kit.quantizers import Int8DynamicInt4Weight
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     return [
@@ -66,4 +68,6 @@ def phi3kit_components() -> list[type]:
         TokenStream,
         ConversationBatches,
         PreferenceBatches,
+        Int8DynamicInt4Weight,
+        XNNPACK,
     ]

@@ -62,11 +62,12 @@ class Cl100kTokenizer(Tokenizer):
             self._content = Path(file).read_bytes()
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {file!r}: {error.strerror}") from error
+        self.ranks = _ranks(self._content, file)
         self._special = _special_tokens()
         self._encoding = tiktoken.Encoding(
             "cl100k_phi3_small",
             pat_str=PATTERN,
-            mergeable_ranks=_ranks(self._content, file),
+            mergeable_ranks=self.ranks,
             special_tokens=self._special,
         )
 

@@ -53,6 +53,11 @@ class HuggingFaceTokenizer(Tokenizer):
         self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_added_tokens(self._json)))
 
     @property
+    def content(self) -> str:
+        """The file's text, as it was read."""
+        return self._content
+
+    @property
     def vocab_size(self) -> int:
         """Largest id + 1."""
         return max([*self._json["model"]["vocab"].values(), *self._special.values()]) + 1

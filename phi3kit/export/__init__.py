@@ -1,0 +1,6 @@
+"""A trained run -> a quantized program in a bundle, and its proof."""
+
+from phi3kit.export.program import Program, metadata, trace
+from phi3kit.export.xnnpack import XNNPACK
+
+__all__ = ["XNNPACK", "Program", "metadata", "trace"]

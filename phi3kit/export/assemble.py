@@ -1,0 +1,115 @@
+"""The files of a bundle, and what ``bundle.json`` says about them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from phi3kit import __version__, bundle
+from phi3kit.errors import UserError
+from phi3kit.export.program import Program
+from phi3kit.families import Tokenizer
+from phi3kit.model import Decoder, LongRoPE
+from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
+from phi3kit.text.template import END, END_OF_TEXT, stop_ids
+
+PREFIX = "phi4_"  # an iOS demo app, etLLM, chooses the Phi template by it, and exits on a prefix it does not know
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+
+def model_file(name: str) -> str:
+    """File name of the `.pte`."""
+    if not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UserError(f"name {name!r} does not work as a file name; use letters, digits, - _ and .")
+    return f"{PREFIX}{name}.pte"
+
+
+def write_files(folder: Path, name: str, pte: bytes, tokenizer: Tokenizer) -> Path:
+    """Write the program and the device's tokenizer; the path of the program.
+
+    Raises:
+        UserError: the disk is full, or a tokenizer no device reads.
+    """
+    model = folder / model_file(name)
+    contents = {
+        model.name: pte,
+        TOKENIZER: _json(device_tokenizer(tokenizer)),
+        TOKENIZER_CONFIG: _json(device_tokenizer_config(tokenizer)),
+    }
+    for file, content in contents.items():
+        write(folder / file, content)
+    return model
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, or say in one line why not."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({len(content)} bytes): {error.strerror}; free some space and export again"
+        ) from error
+
+
+def describe(
+    name: str,
+    program: Program,
+    tokenizer: Tokenizer,
+    *,
+    sizes: Mapping[str, int],
+    quantizer: Mapping[str, Any] | None,
+    backend: str,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of bundle.json, without the files.
+
+    Args:
+        name: the model's.
+        program: what was lowered.
+        tokenizer: the model's own.
+        sizes: bytes of the program and of the float32 weights.
+        quantizer: how it describes itself; None: none was used.
+        backend: the class that lowered it.
+        origin: the recipes and the weights' sha256: how to make this bundle again.
+    """
+    position = program.net.position
+    return {
+        "name": name,
+        "model": model_file(name),
+        "tokenizer": TOKENIZER,
+        "tokenizer_config": TOKENIZER_CONFIG,
+        "template": template(tokenizer),
+        "stop": {"tokens": [END, END_OF_TEXT], "ids": stop_ids(tokenizer)},
+        "context": program.context,
+        "vocab_size": program.net.dims.vocab_size,
+        "longrope": position.use if isinstance(position, LongRoPE) else None,
+        "bytes": dict(sizes),
+        "quantizer": quantizer,
+        "backend": backend,
+        "versions": versions(),
+        "origin": dict(origin),
+    }
+
+
+def float_bytes(net: Decoder) -> int:
+    """Bytes of the weights in float32."""
+    return 4 * net.parameter_count()
+
+
+def weights_hash(run: Path) -> str:
+    """sha256 of a run's weights."""
+    return bundle.sha256(run / "model.safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Of what the program was made with; a runtime must be at least as new as this executorch."""
+    names = ("executorch", "torch", "torchao", "pytorch-tokenizers")
+    return {"phi3kit": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,73 @@
+"""A bundle's `.pte` in ExecuTorch's Python runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from phi3kit import executorch_ops
+from phi3kit.errors import UserError
+from phi3kit.model.engine import Engine
+from phi3kit.native_output import silenced
+
+
+@final
+class BundleEngine(Engine):
+    """Calls ``forward(tokens, input_pos)`` of a program, which keeps keys and values inside.
+
+    Args:
+        model: path of the `.pte`.
+
+    Raises:
+        UserError: ExecuTorch cannot load it.
+    """
+
+    def __init__(self, model: Path) -> None:
+        try:
+            with silenced():
+                self._program = _load_program(model)
+                self._forward = self._program.load_method("forward")
+                self._context = int(self.constant("get_max_context_len"))
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again"
+            ) from error
+        self._position = 0
+
+    @property
+    def context(self) -> int:
+        """What the program says its cache holds."""
+        return self._context
+
+    @property
+    def position(self) -> int:
+        """How many ids are in the cache."""
+        return self._position
+
+    def constant(self, name: str) -> Any:
+        """Value of a constant method: a number, or a list where it returns several."""
+        values = self._program.load_method(name).execute([])
+        return values[0] if len(values) == 1 else list(values)
+
+    def ingest(self, ids: Sequence[int]) -> Tensor:
+        """Read ids; logits of what follows, [V] fp32."""
+        self.check_room(ids)
+        outputs = self._forward.execute((torch.tensor([list(ids)]), torch.tensor([self._position])))
+        self._position += len(ids)
+        return outputs[0].reshape(-1).float().clone()  # the output is the program's memory, used again next time
+
+    def reset(self) -> None:
+        """Begin at position 0 again; what is in the cache after it is never looked at."""
+        self._position = 0
+
+
+def _load_program(model: Path) -> Any:
+    """The program, with the operators it needs registered."""
+    executorch_ops.register()
+    from executorch.runtime import Runtime
+
+    return Runtime.get().load_program(model)
