@@ -18,7 +18,14 @@ RECIPE: dict[str, Any] = {
     "tokenizer": "tokenizer",
     "checkpoint_every": 3,
     "net": {
-        "dims": {"vocab_size": 320, "hidden_size": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "context": 64},
+        "dims": {
+            "vocab_size": 320,
+            "hidden_size": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "n_kv_heads": 2,
+            "context": 64,
+        },
         "attention": [{"class_path": "GroupedQueryAttention"}],
         "feed_forward": [{"class_path": "GatedMLP"}],
         "position": {"class_path": "RoPE"},

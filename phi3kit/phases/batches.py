@@ -125,9 +125,7 @@ def litdata_blocks(folder: Path, block_size: int) -> Dataset[torch.Tensor]:
     from litdata import StreamingDataset, TokensLoader
 
     if not (folder / "index.json").is_file():
-        raise UserError(
-            f"there are no tokens at {folder}; run `phi3kit prepare` with `out: {folder.parent.parent}`"
-        )
+        raise UserError(f"there are no tokens at {folder}; run `phi3kit prepare` with `out: {folder.parent.parent}`")
     tokens = sum(chunk["dim"] for chunk in json.loads((folder / "index.json").read_text())["chunks"])
     if tokens < block_size:
         raise UserError(f"{folder} holds {tokens} tokens, fewer than one block of {block_size}; lower the context")

@@ -9,9 +9,7 @@ def headline(report: dict[str, Any]) -> list[str]:
     """What a training run reached, for people: losses before and after, and what its callbacks measured."""
     before, after = report["before"], report["after"]
     lines = [
-        f"held-out {name.replace('_', ' ')} {before[name]:.3f} -> {after[name]:.3f}"
-        for name in after
-        if name in before
+        f"held-out {name.replace('_', ' ')} {before[name]:.3f} -> {after[name]:.3f}" for name in after if name in before
     ]
     lines[:1] = [f"{lines[0]}  (training loss {report['train_loss']:.3f}, {report['steps']} steps)"]
     by_length = report.get("loss_by_length_after")

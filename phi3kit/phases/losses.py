@@ -59,7 +59,5 @@ def dpo_loss(
     Returns:
         Loss of each pair, [P], and the implicit rewards ``beta * (policy - reference)``.
     """
-    rewards = Rewards(
-        beta * (policy_chosen_P - reference_chosen_P), beta * (policy_rejected_P - reference_rejected_P)
-    )
+    rewards = Rewards(beta * (policy_chosen_P - reference_chosen_P), beta * (policy_rejected_P - reference_rejected_P))
     return -F.logsigmoid(rewards.chosen_P - rewards.rejected_P), rewards

@@ -39,8 +39,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, recipe: Recipe) -> None:
-        """Claim the folder for a recipe, or go on with it if it is this recipe's already."""
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a folder that holds the run of another recipe."""
         config = self.path / "config.yaml"
         if config.is_file():
             differing = _differences(yaml.safe_load(config.read_text()), yaml.safe_load(recipe.text()))
@@ -49,9 +49,12 @@ class RunFolder:
                     f"{self.path} holds a run of another recipe (differs in {', '.join(differing[:4])}); "
                     "give this one another --out, or remove that folder"
                 )
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        write(config, lambda partial: recipe.save(partial))
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the recipe into the folder, once; from then on the folder is this recipe's."""
+        config = self.path / "config.yaml"
+        if not config.is_file():
+            write(config, recipe.save)
 
     @property
     def finished(self) -> bool:

@@ -38,9 +38,7 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("--name", type=str, help="what the model is called; the program is phi4_NAME.pte")
     parser.add_argument("--quantizer", type=Quantizer | None, default=None, help="null exports float32 weights")
     parser.add_argument("--backend", type=Backend | None, default=None, help="null means XNNPACK")
-    parser.add_argument(
-        "--context", type=int | None, default=None, help="tokens of a conversation; null: the net's"
-    )
+    parser.add_argument("--context", type=int | None, default=None, help="tokens of a conversation; null: the net's")
     parser.add_argument(
         "--heldout",
         type=Path | None,
@@ -263,9 +261,7 @@ def _score(
         for other, (other_net, its) in others.items():
             exact[other] = share_of_net(other_net, questions(conversations, its), its)
         report[name] = {"questions": len(own), "exact": exact}
-        print(
-            f"  {name}: {len(own)} questions, " + ", ".join(f"{k} {v:.1%}" for k, v in exact.items()), flush=True
-        )
+        print(f"  {name}: {len(own)} questions, " + ", ".join(f"{k} {v:.1%}" for k, v in exact.items()), flush=True)
     return report
 
 

@@ -31,12 +31,8 @@ def declare(parser: ArgumentParser) -> None:
     from lightning import Trainer  # isort: skip  (after phi3kit.phases, which makes it importable)
 
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every random draw")
-    parser.add_argument(
-        "--start_from", type=Path | None, default=None, help="run folder whose weights to start from"
-    )
-    parser.add_argument(
-        "--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's"
-    )
+    parser.add_argument("--start_from", type=Path | None, default=None, help="run folder whose weights to start from")
+    parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's")
     parser.add_argument("--checkpoint_every", type=int, default=200, help="optimizer steps between checkpoints")
     parser.add_class_arguments(Decoder, "net")
     parser.add_argument("--phase", type=Callable[[Decoder], Phase], help="what is learned: the loss")
@@ -59,11 +55,12 @@ def fit(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.text import save_tokenizer
 
     folder = RunFolder(recipe.out)
-    folder.open(recipe)
+    folder.check(recipe)
     if folder.finished:
         print(f"{folder.path} is done already")
         return folder.read_json("report.json") or {}
     parts = build(recipe)
+    folder.claim(recipe)
     save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
     begin = time.perf_counter()
     report = _train(recipe, folder, parts.phase, parts.data, parts.trainer)
@@ -88,7 +85,7 @@ def build(recipe: Recipe) -> Namespace:
     from phi3kit.model import weights
 
     config = recipe.config
-    for key in ("phase", "data"):
+    for key in ("phase", "data", "seed"):
         if config.get(key) is None:
             raise UserError(f"the recipe lacks {key}")
     tokenizer = _tokenizer(config)
@@ -120,9 +117,7 @@ def _tokenizer(config: Namespace) -> Tokenizer:
         raise UserError("the recipe lacks tokenizer: a folder that `phi3kit prepare` or another run wrote")
     tokenizer = load_tokenizer(source)
     if inherited is not None and tokenizer.fingerprint != load_tokenizer(inherited).fingerprint:
-        raise UserError(
-            f"{source} is not the tokenizer that {config.start_from} was trained with; use {inherited}"
-        )
+        raise UserError(f"{source} is not the tokenizer that {config.start_from} was trained with; use {inherited}")
     return tokenizer
 
 

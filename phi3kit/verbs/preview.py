@@ -75,9 +75,7 @@ def batch_of(data: Batches, part: str, number: int) -> Batch:
     else:
         chosen = list(range(n_samples))[number * data.batch_size : (number + 1) * data.batch_size]
     if number < 0 or not chosen:
-        raise UserError(
-            f"there is no batch {number} of {part}: {n_samples} samples make {data.batch_size} a batch"
-        )
+        raise UserError(f"there is no batch {number} of {part}: {n_samples} samples make {data.batch_size} a batch")
     return data.collate([(sample, samples[sample]) for sample in chosen])
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from phi3kit import __version__
 from phi3kit import recipe as recipes
-from phi3kit.errors import UserError
+from phi3kit.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def read_steps(folder: Path) -> Iterator[Step]:
         content = recipes.merge(recipes.read_layers(file))
         verb = content.get("verb")
         if verb not in VERBS:
-            raise UserError(f"{file} does not say which verb runs it; add e.g. `verb: fit`")
+            told = f"names no verb there is{nearest(str(verb), VERBS)}" if verb else "does not say which verb runs it"
+            raise UserError(f"{file} {told}; a recipe says e.g. `verb: fit`")
         if not content.get("out"):
             raise UserError(f"{file} does not say where to write; add `out: FOLDER`")
         minutes = float(content.pop("minutes", None) or 1.0)
@@ -159,7 +160,7 @@ def _call(step: Step) -> None:
 
 def _minutes_left(steps: list[Step], worked: float, elapsed: float) -> str:
     """The recipes' own estimates, scaled by how they held so far on this machine."""
-    pace = elapsed / 60 / worked if worked else 1.0
+    pace = (elapsed / 60 + 1) / (worked + 1)  # one minute of faith in the recipes
     minutes = pace * sum(step.minutes for step in steps)
     return "a minute" if minutes < 1.5 else f"{minutes:.0f} minutes"
 
@@ -172,9 +173,7 @@ def _report(step: Step) -> dict[str, Any]:
 def _print(report: dict[str, dict[str, Any]], state: State) -> None:
     """Every step's headline, the one with a conversation last."""
     total = sum(step["seconds"] for step in report.values())
-    print(
-        f"\n{len(report)} steps, {total / 60:.1f} minutes of work; all numbers: {state.folder / 'report.json'}\n"
-    )
+    print(f"\n{len(report)} steps, {total / 60:.1f} minutes of work; all numbers: {state.folder / 'report.json'}\n")
     for name, content in report.items():
         print(f"{name}  ({content['seconds']:.0f} s)")
         for line in content.get("headline", []):

@@ -89,10 +89,7 @@ def _spread(texts: Sequence[str], count: int) -> list[str]:
 def faults(report: dict[str, Any]) -> list[str]:
     """Everything a proof found wrong, each with its check's name."""
     return [
-        f"{name}: {fault}"
-        for name, check in report.items()
-        if isinstance(check, dict)
-        for fault in check["faults"]
+        f"{name}: {fault}" for name, check in report.items() if isinstance(check, dict) for fault in check["faults"]
     ]
 
 
@@ -117,9 +114,7 @@ def table(report: dict[str, Any]) -> list[str]:
                 for each in runner["differences"]
             ),
             "second turn   "
-            + ", ".join(
-                f"read {t['read']} new tokens after {t['before']}" for t in report["second_turn"]["turns"]
-            ),
+            + ", ".join(f"read {t['read']} new tokens after {t['before']}" for t in report["second_turn"]["turns"]),
         ]
     wrong = faults(report)
     return [

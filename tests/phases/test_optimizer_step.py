@@ -72,7 +72,7 @@ def test_schedule_rises_falls_and_ends_at_its_floor() -> None:
     factors = [schedule.factor(step, 20) for step in range(20)]
     assert factors[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert factors[-1] == pytest.approx(0.2)
-    assert all(a >= b for a, b in zip(factors[4:], factors[5:], strict=False))
+    assert factors[4:] == sorted(factors[4:], reverse=True)
     assert Schedule(shape="cosine", floor=0.1).factor(10, 21) == pytest.approx(0.55)
 
 

@@ -64,9 +64,7 @@ def optimizer(parameters: Any) -> torch.optim.Optimizer:
 
 
 def gradients(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        weights.from_hugging_face(name): p.grad.clone() for name, p in net.named_parameters() if p.grad is not None
-    }
+    return {weights.from_hugging_face(name): p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
 def assert_same_gradients(theirs: torch.nn.Module, ours: torch.nn.Module) -> None:
