@@ -106,13 +106,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); copy the bundle again or export it again") from error
     if given != _hash_of(about):
-        raise UserError(
-            f"{path} was altered: its own sha256 does not fit; copy the bundle again or export it again"
-        )
+        raise UserError(f"{path} was altered: its own sha256 does not fit; copy the bundle again or export it again")
     if about["phi3kit_bundle"] != VERSION:
-        raise UserError(
-            f"{path} is of version {about['phi3kit_bundle']}; this phi3kit reads {VERSION}, export again"
-        )
+        raise UserError(f"{path} is of version {about['phi3kit_bundle']}; this phi3kit reads {VERSION}, export again")
     return about
 
 

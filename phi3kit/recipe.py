@@ -103,9 +103,7 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     parser = _parser(verb, declare, description)
     for layer in layers:
         if layer.content.get("verb", verb) != verb:
-            raise UserError(
-                f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`"
-            )
+            raise UserError(f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`")
     inline = [part for layer in layers for part in ("--recipe", json.dumps(_with_full_paths(layer.content)))]
     try:
         config = parser.parse_args([*inline, *rest])

@@ -90,9 +90,7 @@ def examples() -> dict[str, dict[str, Build]]:
         corpus() / "data" / "chat", corpus() / "data" / "preferences"))  # fmt: skip
     return {
         "LongRoPE": {
-            "switching": partial(
-                LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16
-            ),
+            "switching": partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16),
             "long": partial(
                 LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16, use="long"
             ),

@@ -76,9 +76,7 @@ class Files(Reader):
                 text = extractor.extract(_bytes(file), str(file))
             except UserError as error:
                 if self.unreadable == "stop":
-                    raise UserError(
-                        f"{error}; mend it, or set `unreadable: skip` to leave such files out"
-                    ) from error
+                    raise UserError(f"{error}; mend it, or set `unreadable: skip` to leave such files out") from error
                 yield Document(name, "", self.path, {UNREADABLE: str(error)})
             else:
                 yield Document(name, text, self.path)

@@ -439,9 +439,7 @@ class PythonPreferences(Synthesizer):
         n_unknown: as in PythonQuestions: invented names left to it.
     """
 
-    def __init__(
-        self, n_train: int = 400, n_heldout: int = 150, n_objects: int = 170, n_unknown: int = 24
-    ) -> None:
+    def __init__(self, n_train: int = 400, n_heldout: int = 150, n_objects: int = 170, n_unknown: int = 24) -> None:
         self.n_train, self.n_heldout = n_train, n_heldout
         self.n_objects, self.n_unknown = n_objects, n_unknown
 

@@ -32,8 +32,7 @@ def compare_on_text(net: Decoder, engine: Engine, blocks: Iterable[Tensor]) -> d
     engine.reset()
     wanted_NV, got_NV, labels_N = torch.cat(wanted), torch.cat(got), torch.cat(labels)
     loss = {
-        name: -float(token_log_probs(x, labels_N).mean())
-        for name, x in (("float", wanted_NV), ("program", got_NV))
+        name: -float(token_log_probs(x, labels_N).mean()) for name, x in (("float", wanted_NV), ("program", got_NV))
     }
     return {
         "tokens": len(labels_N),

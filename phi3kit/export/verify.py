@@ -89,9 +89,7 @@ def _long(sequences: Sequence[list[int]], context: int) -> list[int]:
     return (ids * (length // len(ids) + 1))[:length]
 
 
-def _check_logits(
-    engine: Engine, reference: Program, sequences: Sequence[list[int]], step: float
-) -> dict[str, Any]:
+def _check_logits(engine: Engine, reference: Program, sequences: Sequence[list[int]], step: float) -> dict[str, Any]:
     """Teacher-forced, one token at a time; and each sequence read at once, as a prompt is."""
     largest, positions, spread = 0.0, 0, []
     for ids in sequences:
@@ -129,9 +127,7 @@ def _check_greedy(
     differences, faults = [], []
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if not _ends_rightly(answer, stop_ids):
-            faults.append(
-                f"prompt {number}: {len(answer)} tokens, the last is {answer[-1:]}; it did not stop rightly"
-            )
+            faults.append(f"prompt {number}: {len(answer)} tokens, the last is {answer[-1:]}; it did not stop rightly")
         found = _departures(reference, prompt, answer)
         differences += [{"prompt": number, **each} for each in found]
         faults += [

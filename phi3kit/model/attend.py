@@ -42,9 +42,7 @@ def attend(
     return out_BHTK.transpose(1, 2)
 
 
-def _mask(
-    queries: int, keys: int, window: int | None, documents_BT: Tensor | None, device: torch.device
-) -> Tensor:
+def _mask(queries: int, keys: int, window: int | None, documents_BT: Tensor | None, device: torch.device) -> Tensor:
     """True where a query may look, [T, S] or [B, 1, T, S]."""
     q_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
     k_1S = torch.arange(keys, device=device)[None, :]

@@ -47,7 +47,5 @@ class GroupedQueryAttention(Attention):
         if cache is not None:
             out_BTHK = cache.attend(self.layer, q_BTHK, k_BTGK, v_BTGK, scale=self.scale, window=self.window)
         else:
-            out_BTHK = attend(
-                q_BTHK, k_BTGK, v_BTGK, scale=self.scale, window=self.window, documents_BT=documents_BT
-            )
+            out_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, scale=self.scale, window=self.window, documents_BT=documents_BT)
         return self.o_proj(out_BTHK.flatten(2))

@@ -24,9 +24,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(dims.hidden_size, norm_eps)
         self.mlp = feed_forward
 
-    def forward(
-        self, x_BTD: Tensor, rotation: Rotation, documents_BT: Tensor | None, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, documents_BT: Tensor | None, cache: Cache | None) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, documents_BT, cache)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 

@@ -33,9 +33,7 @@ def build_net(section: dict[str, Any]) -> Decoder:
     try:
         return parser.instantiate(parser.parse_object({"net": section})).net
     except ArgumentError as error:
-        raise UserError(
-            f"cannot rebuild the net from its recipe: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        raise UserError(f"cannot rebuild the net from its recipe: {str(error).splitlines()[-1].strip()}") from error
 
 
 def load_run(run: Path) -> Decoder:

@@ -23,9 +23,7 @@ class Sampler:
 
     def __init__(self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> None:
         if temperature < 0:
-            raise UserError(
-                f"temperature {temperature} is negative; 0 is greedy, 1 is the model's own distribution"
-            )
+            raise UserError(f"temperature {temperature} is negative; 0 is greedy, 1 is the model's own distribution")
         if not 0 < top_p <= 1:
             raise UserError(f"top_p {top_p} is not in (0, 1]; 1 samples among all ids")
         self.temperature, self.top_p = temperature, top_p

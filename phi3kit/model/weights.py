@@ -69,7 +69,5 @@ def load_into(net: Decoder, folder: Path) -> None:
         )
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
-            raise UserError(
-                f"{source}: {name} is {list(tensor.shape)}, the recipe's net wants {list(own[name].shape)}"
-            )
+            raise UserError(f"{source}: {name} is {list(tensor.shape)}, the recipe's net wants {list(own[name].shape)}")
     net.load_state_dict(state)

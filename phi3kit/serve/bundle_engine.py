@@ -33,9 +33,7 @@ class BundleEngine(Engine):
                 self._forward = self._program.load_method("forward")
                 self._context = int(self.constant("get_max_context_len"))
         except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again"
-            ) from error
+            raise UserError(f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again") from error
         self._position = 0
 
     @property

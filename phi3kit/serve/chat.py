@@ -75,9 +75,7 @@ class Chat:
     def _generate(self, ids: list[int]) -> Iterator[int]:
         """The answer's ids, the stop id not among them."""
         self.cut = True
-        answer = self.engine.answer(
-            ids, stop_ids=self._stops, max_new_tokens=self.max_new_tokens, sampler=self.sampler
-        )
+        answer = self.engine.answer(ids, stop_ids=self._stops, max_new_tokens=self.max_new_tokens, sampler=self.sampler)
         for id in answer:
             self.cut = id not in self._stops
             self._unread = [id] if self.cut else []

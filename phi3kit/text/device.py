@@ -37,10 +37,8 @@ def device_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
         content["added_tokens"] = [_added(id, name) for name, id in special]
     else:
-        raise UserError(
-            f"a device cannot read a {type(tokenizer).__name__}; use one that is saved as tokenizer.json"
-        )
-    content |= {"post_processor": None, "truncation": None, "padding": None}
+        raise UserError(f"a device cannot read a {type(tokenizer).__name__}; use one that is saved as tokenizer.json")
+    content |= {"post_processor": _opening(tokenizer), "truncation": None, "padding": None}
     content["decoder"] = _streaming(content["decoder"])
     content["added_tokens"] += _fillers(content)
     return content
@@ -87,16 +85,28 @@ def template(tokenizer: Tokenizer) -> dict[str, str]:
 def _streaming(decoder: dict[str, Any] | None) -> dict[str, Any]:
     """A decoder that may see one token at a time: without steps that look at the ends of a text."""
     if decoder is None:
-        raise UserError(
-            "the tokenizer has no decoder: a device would print its raw pieces; add one to tokenizer.json"
-        )
+        raise UserError("the tokenizer has no decoder: a device would print its raw pieces; add one to tokenizer.json")
     kept = [step for step in decoder.get("decoders", [decoder]) if step["type"] != "Strip"]
     odd = [step["type"] for step in kept if step["type"] not in ("ByteLevel", "Replace", "ByteFallback", "Fuse")]
     if odd:
-        raise UserError(
-            f"a device cannot decode with {odd[0]}; it knows ByteLevel, Replace, ByteFallback and Fuse"
-        )
+        raise UserError(f"a device cannot decode with {odd[0]}; it knows ByteLevel, Replace, ByteFallback and Fuse")
     return {"type": "Sequence", "decoders": kept} if "decoders" in decoder else decoder
+
+
+def _opening(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """What tells a reader of the file that conversations open with a token. A runtime is asked for no bos: the
+    template writes it."""
+    name = tokenizer.opens_with
+    if name is None:
+        return None
+    begin = {"SpecialToken": {"id": name, "type_id": 0}}
+    first, second = ({"Sequence": {"id": which, "type_id": 0}} for which in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [begin, first],
+        "pair": [begin, first, second],
+        "special_tokens": {name: {"id": name, "ids": [tokenizer.special_tokens[name]], "tokens": [name]}},
+    }
 
 
 def _fillers(content: dict[str, Any]) -> list[dict[str, Any]]:

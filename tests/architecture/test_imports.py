@@ -31,9 +31,7 @@ LEVELS = [
     {room: {room} for room in ("corpus", "phases", "safety", "evaluation", "export", "serve")},
     {"top": {"cli", "builtin", "verbs"}, "testing": {"testing"}},
 ]
-PLACE = {
-    name: (level, room) for level, rooms in enumerate(LEVELS) for room, names in rooms.items() for name in names
-}
+PLACE = {name: (level, room) for level, rooms in enumerate(LEVELS) for room, names in rooms.items() for name in names}
 PUBLIC = {name: module.split(".")[1] for name, module in phi3kit._PUBLIC.items()}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if not p.is_relative_to(TEMPLATE))
 OUTSIDE = sorted([*TEMPLATE.rglob("*.py"), *PLUGINS.rglob("*.py")])

@@ -64,9 +64,7 @@ def test_every_verb_has_a_main(verb):
     assert callable(module.main)
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("fitt", "fit"), ("plugin", "plugins"), ("new_plugin", "new-plugin")]
-)
+@pytest.mark.parametrize(("typed", "meant"), [("fitt", "fit"), ("plugin", "plugins"), ("new_plugin", "new-plugin")])
 def test_unknown_verb(typed, meant, capsys):
     assert cli.main([typed]) == 2
     said = capsys.readouterr().err.strip()

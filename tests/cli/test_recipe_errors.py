@@ -100,8 +100,7 @@ def test_the_good_recipe_gets_as_far_as_its_tokenizer(fit):
         (
             "net/attention/0/class_path",
             "GroupedQueryAtention",
-            "FILE: net.attention: no Attention is called 'GroupedQueryAtention'; "
-            "did you mean 'GroupedQueryAttention'?",
+            "FILE: net.attention: no Attention is called 'GroupedQueryAtention'; did you mean 'GroupedQueryAttention'?",
         ),
         (
             "net/position/class_path",

@@ -19,9 +19,7 @@ EXAMPLES = examples()
 GIVEN = {"Attention": 2, "FeedForward": 2, "Position": 1, "Phase": 2, "Batches": 1}  # leading arguments
 
 CASES = [
-    pytest.param(
-        component, build, id=f"{component.distribution}:{component.name}" + (f":{label}" if label else "")
-    )
+    pytest.param(component, build, id=f"{component.distribution}:{component.name}" + (f":{label}" if label else ""))
     for component in COMPONENTS
     for label, build in (EXAMPLES.get(component.name) or {"": None}).items()
 ]
@@ -39,9 +37,7 @@ def test_installed_component_keeps_the_laws(component, build):
     if build is None and wants(component) and component.distribution != "phi3kit":
         pytest.skip(f"wants {', '.join(wants(component))}; {component.distribution}'s own tests check it")
     if component.family.__name__ not in contracts.LAWS and component.distribution != "phi3kit":
-        pytest.skip(
-            f"{component.family.__name__} is {component.distribution}'s own family; its own tests check it"
-        )
+        pytest.skip(f"{component.family.__name__} is {component.distribution}'s own family; its own tests check it")
     if component.family.__name__ == "Synthesizer" and component.distribution == "phi3kit":
         contracts.check_synthesizer(build or component.cls, documents())
     else:

@@ -29,9 +29,7 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "texts"
     (root / "b").mkdir(parents=True)
     (root / "c.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree")
-    (root / "b" / "a.md").write_text(
-        "---\ntitle: x\n---\n# Head <!-- note -->\n[link](http://x.y) `<b>` <i>it</i>\n"
-    )
+    (root / "b" / "a.md").write_text("---\ntitle: x\n---\n# Head <!-- note -->\n[link](http://x.y) `<b>` <i>it</i>\n")
     (root / "page.html").write_text(PAGE)
     (root / "picture.png").write_bytes(b"\x89PNG\x00")
     return root

@@ -102,9 +102,7 @@ def test_greedy_generation_equals_transformers_token_for_token(longrope: bool) -
     theirs, ours = pair(4, 2, longrope=longrope)
     for seed in range(5):
         prompt = torch.randint(1, 211, (1, 20), generator=torch.Generator().manual_seed(seed))
-        wanted = theirs.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=30, do_sample=False
-        )
+        wanted = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=30, do_sample=False)
         rebuilt: list[int] = []
         got = list(generate(ours, prompt[0].tolist(), max_new_tokens=30, on_rebuild=rebuilt.append))
         eos = theirs.generation_config.eos_token_id

@@ -119,9 +119,7 @@ def test_segments_join_to_the_prompt_of_a_runtime_that_swallows_nothing() -> Non
 def test_swallowed_white_space_is_rusts() -> None:
     make("mini")
     whole = tokenizers.Tokenizer.from_file(str(MINI))
-    spaces = {
-        chr(c) for c in range(0x11000) if not 0xD800 <= c < 0xE000 and (chr(c).isspace() or c in (0x85, 0x200B))
-    }
+    spaces = {chr(c) for c in range(0x11000) if not 0xD800 <= c < 0xE000 and (chr(c).isspace() or c in (0x85, 0x200B))}
     swallowed = {c for c in spaces if whole.encode(f"<|user|>{c}<|user|>").ids == [32010, 32010]}
     assert swallowed == set(WHITE_SPACE)
 

@@ -65,9 +65,7 @@ def preview(recipe: str, folder: Path, capsys: pytest.CaptureFixture[str], *opti
     return said.out
 
 
-def test_a_chat_shows_loss_on_its_answers_only(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_chat_shows_loss_on_its_answers_only(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = f"train: {data}/chat/train.jsonl, heldout: {data}/chat/heldout.jsonl"
     recipe = RECIPE.format(data=data, batches="ConversationBatches", options=files)
     for part in ("train", "heldout"):
