@@ -427,43 +427,52 @@ def _owner(name: str) -> Any:
 
 @final
 class PythonPreferences(Synthesizer):
-    """Pairs that prefer what is true: to say "I do not know" of a name that does not exist, and to answer
-    rightly about one that does. The documents it is given do not matter.
+    """Pairs that prefer what is true. Of four, three are about something that was taught: the right answer
+    against the other thing known of the object, against its neighbour's answer, or against "I do not know";
+    the fourth is about a name that does not exist: to say so, against the answer for the name it resembles.
+    The documents it is given do not matter.
 
     Splits (``metadata["split"]``): "heldout" has other invented names than "train", and unseen wordings.
 
     Args:
-        n_train: pairs to train on, half of them about invented names.
+        n_train: pairs to train on.
         n_heldout: pairs to measure with.
         n_objects: as in PythonQuestions: what is known.
         n_unknown: as in PythonQuestions: invented names left to it.
     """
 
-    def __init__(self, n_train: int = 400, n_heldout: int = 150, n_objects: int = 170, n_unknown: int = 24) -> None:
+    def __init__(self, n_train: int = 800, n_heldout: int = 240, n_objects: int = 170, n_unknown: int = 24) -> None:
         self.n_train, self.n_heldout = n_train, n_heldout
         self.n_objects, self.n_unknown = n_objects, n_unknown
 
     def make(self, documents: Iterable[Document]) -> Iterator[Preference]:
-        """Pairs about invented and about real names, by turns."""
+        """Pairs about real and invented names, by turns."""
         known = facts(self.n_objects)
         strange = islice(invented(known), self.n_unknown, None)
         for split, n in (("train", self.n_train), ("heldout", self.n_heldout)):
             wordings = "train" if split == "train" else "unseen"
             for number in range(n):
-                kind = ("purpose", "call")[number // 2 % 2]
-                fact = known[(number * 5 + number // len(known)) % len(known)]
-                chosen = _answer(kind, fact)
-                rejected = (UNKNOWN, _answer(kind, known[known.index(fact) - 1]))[number // 4 % 2]
-                if number % 2 == 0:
-                    name, resembled = next(strange, (None, fact))
+                if number % 4:
+                    kind, fact, chosen, rejected = _taught_pair(number - number // 4 - 1, known)
+                else:
+                    name, resembled = next(strange, (None, known[0]))
                     if name is None:
                         raise UserError(f"{n} pairs need more invented names than there are; lower n_{split}")
-                    fact = Fact(name, "", "")
+                    kind, fact = ("purpose", "call")[number // 4 % 2], Fact(name, "", "")
                     chosen, rejected = UNKNOWN, _answer(kind, resembled)
                 yield Preference(
                     (Message("user", _ask(kind, wordings, fact, number // 4)),),
                     (Message("assistant", chosen),),
                     (Message("assistant", rejected),),
                     f"{split}/{number}/{fact.name}",
-                    {"split": split, "kind": "unknown" if number % 2 == 0 else kind, "object": fact.name},
+                    {"split": split, "kind": kind if number % 4 else "unknown", "object": fact.name},
                 )
+
+
+def _taught_pair(number: int, known: Sequence[Fact]) -> tuple[str, Fact, str, str]:
+    """(kind, object, right answer, wrong answer), walking through all objects and kinds with different wrongs."""
+    walk = number * 7 % (2 * len(known))
+    place, kind, other = walk // 2, *(("purpose", "call"), ("call", "purpose"))[walk % 2]
+    fact = known[place]
+    wrongs = (_answer(other, fact), _answer(kind, known[place - 1]), UNKNOWN)
+    return kind, fact, _answer(kind, fact), wrongs[number % 3]

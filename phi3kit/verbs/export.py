@@ -233,12 +233,14 @@ def _heldout(net: Decoder, engine: Engine, folder: Path) -> dict[str, Any]:
 
 def _blocks(folder: Path, size: int, count: int) -> Iterator[Tensor]:
     """At most `count` blocks, spread over the folder."""
+    import torch
+
     from phi3kit.phases.batches import litdata_blocks
 
     blocks: Any = litdata_blocks(folder, size)
     step = max(1, len(blocks) // count)
     for number in range(0, min(len(blocks), step * count), step):
-        yield blocks[number].long()
+        yield torch.as_tensor(blocks[number]).to(torch.int64)
 
 
 def _score(
