@@ -143,7 +143,7 @@ def test_training_has_turns_systems_small_talk_and_unknown_names(conversations: 
 
 def test_preferences_prefer_the_truth(preferences: list[Preference], conversations: list[Conversation]) -> None:
     sizes = {split: len(of(split, preferences)) for split in ("train", "heldout")}
-    assert sizes == {"train": 400, "heldout": 150}
+    assert sizes == {"train": 800, "heldout": 240}
     right = {c.messages[0].content: c.messages[1].content for c in conversations if len(c.messages) == 2}
     for preference in preferences:
         (question,), (chosen,), (rejected,) = preference.prompt, preference.chosen, preference.rejected
@@ -161,7 +161,7 @@ def test_heldout_preferences_share_no_name_and_no_wording(
         split: {p.metadata["object"] for p in of(split, preferences) if p.metadata["kind"] == "unknown"}
         for split in ("train", "heldout")
     }
-    assert len(names["heldout"]) == 75
+    assert len(names["heldout"]) == 60
     assert names["train"].isdisjoint(names["heldout"])
     refused = {c.id.removeprefix("train/unknown/") for c in conversations if c.metadata["kind"] == "unknown"}
     assert refused
