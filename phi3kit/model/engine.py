@@ -16,7 +16,7 @@ from torch import Tensor
 from phi3kit.errors import UserError
 from phi3kit.model.cache import GrowingCache
 from phi3kit.model.decoder import Decoder
-from phi3kit.model.generate import greedy
+from phi3kit.model.sampling import greedy
 
 
 class Engine(ABC):
@@ -57,7 +57,9 @@ class Engine(ABC):
                 return
 
     def check_room(self, ids: Sequence[int]) -> None:
-        """Raise `UserError` where `ids` do not fit into the context any more."""
+        """Raise `UserError` where there are no `ids`, or they do not fit into the context any more."""
+        if not ids:
+            raise UserError("there is nothing to read; give at least one id")
         if self.position + len(ids) > self.context:
             raise UserError(
                 f"{len(ids)} tokens more do not fit: {self.position} of {self.context} are used; "

@@ -1,4 +1,4 @@
-"""Pick the next id from logits, at random."""
+"""Pick the next id from logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from phi3kit.errors import UserError
-from phi3kit.model.generate import greedy
+
+
+def greedy(logits_V: Tensor) -> int:
+    """The most likely id."""
+    return int(logits_V.argmax())
 
 
 @final

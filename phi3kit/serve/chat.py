@@ -14,7 +14,7 @@ from torch import Tensor
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.model.engine import Engine
-from phi3kit.model.generate import greedy
+from phi3kit.model.sampling import greedy
 from phi3kit.records import Message
 from phi3kit.text.template import render, render_turn, stop_ids
 
