@@ -84,7 +84,7 @@ class Recipe:
         ]
 
 
-def read(verb: str, declare: Declare, arguments: list[str], description: str = "") -> Recipe:
+def read(verb: str, declare: Declare, arguments: list[str], description: str = "", command: str = "") -> Recipe:
     """Parse a verb's command line and recipes.
 
     Args:
@@ -92,6 +92,7 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
         declare: adds the verb's arguments to the parser.
         arguments: the command line after the verb.
         description: what ``--help`` says about the verb.
+        command: the verb that was typed, where it reads another verb's recipes (`validate` reads `fit`'s).
 
     Raises:
         UserError: one line: what is wrong, where, and the nearest valid name.
@@ -100,7 +101,7 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     layers = [layer for path in paths for layer in read_layers(path)]
     plugins.load()
     plugins.warn_of_faults()
-    parser = _parser(verb, declare, description)
+    parser = _parser(command or verb, declare, description)
     for layer in layers:
         if layer.content.get("verb", verb) != verb:
             raise UserError(f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`")

@@ -11,11 +11,14 @@ from phi3kit.phases.quiet import hush  # noqa: E402
 
 hush()
 
-from phi3kit.phases.batches import Batches, ConversationBatches, PreferenceBatches, TokenStream  # noqa: E402
-from phi3kit.phases.callbacks import LossByLength, SampleLog  # noqa: E402
+from phi3kit.phases.batches import Batches  # noqa: E402
+from phi3kit.phases.chat_batches import ConversationBatches, PreferenceBatches  # noqa: E402
 from phi3kit.phases.dpo import DPO  # noqa: E402
+from phi3kit.phases.loss_by_length import LossByLength  # noqa: E402
 from phi3kit.phases.next_token import NextToken  # noqa: E402
 from phi3kit.phases.phase import Phase, Schedule  # noqa: E402
+from phi3kit.phases.sample_log import SampleLog  # noqa: E402
+from phi3kit.phases.token_stream import TokenStream  # noqa: E402
 
 __all__ = [
     "DPO",

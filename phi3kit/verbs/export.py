@@ -5,7 +5,6 @@ The bundle is built in ``OUT.partial`` and takes its name only when everything i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -137,7 +136,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     proof = prove(model, partial / assemble.TOKENIZER, expected, tokenizer, program, texts)
     print("\n".join(table(proof)))
     if faults(proof):
-        assemble.write(partial / "report.json", _json({"verification": proof}))
+        bundle.write(partial / "report.json", bundle.as_json({"verification": proof}))
         raise UserError(
             f"the program does not compute what the quantized net does: {faults(proof)[0]}; nothing was exported, "
             f"{partial} holds what failed"
@@ -157,7 +156,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     report["seconds"] = stages.took
     report["headline"] = headline(report)
     report["closing"] = closing(report, model.name)
-    assemble.write(partial / "report.json", _json(report))
+    bundle.write(partial / "report.json", bundle.as_json(report))
     about = assemble.describe(
         config.name,
         program,
@@ -190,7 +189,10 @@ def _fresh(out: Path) -> Path:
     """An empty folder beside `out` to build in; a killed export's is swept away."""
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}; give another --out") from error
     return partial
 
 
@@ -214,10 +216,10 @@ def _estimate(net: Decoder, asked: dict[str, list[Conversation]], config: Any) -
     """Seconds of each stage on two laptop cores, from what grows with the net."""
     layers, share = net.dims.n_layers, net.parameter_count() / 3e6
     count = sum(map(len, asked.values())) * (2 + len(config.beside or {}))
-    seconds: dict[str, float] = {"quantize": 3 + share, "lower": 5 + 7 * layers, "prove": 5 + layers * (1 + share)}
+    seconds: dict[str, float] = {"quantize": 3 + share, "lower": 4 + 6.5 * layers, "prove": 4 + layers * (1 + share)}
     optional = {
-        "held-out text": (config.heldout, 3 + share),
-        "questions": (asked, 2 + 0.01 * count * (1 + share)),
+        "held-out text": (config.heldout, 1 + share),
+        "questions": (asked, 1 + 0.004 * count * (0.3 + share)),
         "talk": (config.talk, 1 + share),
     }
     return seconds | {name: cost for name, (wanted, cost) in optional.items() if wanted}
@@ -235,7 +237,7 @@ def _blocks(folder: Path, size: int, count: int) -> Iterator[Tensor]:
     """At most `count` blocks, spread over the folder."""
     import torch
 
-    from phi3kit.phases.batches import litdata_blocks
+    from phi3kit.phases.token_stream import litdata_blocks
 
     blocks: Any = litdata_blocks(folder, size)
     step = max(1, len(blocks) // count)
@@ -277,7 +279,3 @@ def _talk(engine: Engine, tokenizer: Tokenizer, turns: list[str]) -> list[dict[s
         before, new = engine.position, len(chat.ids_of(text))
         held.append({"you": text, "answer": "".join(chat.ask(text)), "tokens_before": before, "tokens_read": new})
     return held
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -147,7 +147,8 @@ def _train(
 ) -> dict[str, Any]:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from phi3kit.phases.callbacks import Checkpoints, Console
+    from phi3kit.phases.checkpoints import Checkpoints
+    from phi3kit.phases.console import Console
 
     config = recipe.config
     start = folder.read_json("start.json")

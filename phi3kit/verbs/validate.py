@@ -12,13 +12,12 @@ def main(arguments: list[str], part: str = "heldout") -> int:
     """Print the measures of the run at the recipe's `out`, as JSON.
 
     Args:
-        arguments: as for `fit`: typically ``--recipe runs/NAME/config.yaml --out runs/NAME``.
+        arguments: as for `fit`: typically ``--recipe runs/NAME/config.yaml``.
         part: "heldout" for validate, "test" for the data's test part.
     """
     from phi3kit.model import weights
 
-    arguments, verb = [*arguments], "fit"  # the recipe is the run's own: a training recipe
-    recipe = recipes.read(verb, fit.declare, arguments, __doc__)
+    recipe = recipes.read("fit", fit.declare, arguments, __doc__, "validate" if part == "heldout" else "test")
     parts = fit.build(recipe)
     weights.load_into(parts.phase.net, recipe.out)
     print(json.dumps(fit.evaluate(recipe.config, parts.trainer, parts.phase, parts.data, part), indent=2))

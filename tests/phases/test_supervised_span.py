@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phi3kit import Message
 from phi3kit.phases import ConversationBatches, PreferenceBatches
-from phi3kit.phases.batches import answer_only, supervised
+from phi3kit.phases.chat_batches import answer_only, supervised
 from phi3kit.records import Batch
 from phi3kit.text import HuggingFaceTokenizer, load_tokenizer
 

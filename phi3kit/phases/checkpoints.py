@@ -1,0 +1,46 @@
+"""Training state on disk, at optimizer-step boundaries."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from phi3kit.phases.run_folder import RunFolder, write
+
+
+@final
+class Checkpoints(Callback):
+    """Saves the training state at optimizer-step boundaries and keeps the newest ones.
+
+    Args:
+        folder: of the run.
+        every_n_steps: optimizer steps between checkpoints; 0: none.
+        keep: how many to keep.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int, keep: int = 2) -> None:
+        self.folder, self.every_n_steps, self.keep = folder, every_n_steps, keep
+        self._random: torch.Tensor | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, phase: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if not self.every_n_steps or step % self.every_n_steps or self.folder.checkpoint_path(step).exists():
+            return
+        if trainer.fit_loop._should_accumulate():
+            return
+        write(self.folder.checkpoint_path(step), trainer.save_checkpoint)
+        if trainer.is_global_zero:
+            for old in self.folder.checkpoints()[: -self.keep]:
+                old.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._random = state["random"]
+
+    def on_train_start(self, trainer: Trainer, phase: LightningModule) -> None:
+        if self._random is not None:
+            torch.set_rng_state(self._random.cpu())

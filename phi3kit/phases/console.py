@@ -1,0 +1,120 @@
+"""What a run says while it trains: a line in the terminal, a row in metrics.csv, a point in its loggers."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any, final
+
+from lightning import Callback, LightningModule, Trainer
+
+from phi3kit.phases.phase import Phase
+from phi3kit.phases.run_folder import RunFolder, write
+from phi3kit.records import Batch
+
+
+@final
+class Console(Callback):
+    """One line per logged step: step, loss, gradient norm, learning rate, tokens/s, estimate; and metrics.csv.
+
+    On a terminal the line is redrawn in place between logged steps; elsewhere lines are plain.
+
+    Args:
+        folder: of the run.
+        label: what the run is called on the line.
+        every_n_steps: steps between logged lines.
+    """
+
+    def __init__(self, folder: RunFolder, label: str, every_n_steps: int) -> None:
+        self.folder, self.label, self.every_n_steps = folder, label, every_n_steps
+        self.losses: list[tuple[float, int]] = []
+        self.tokens = 0
+        self.total_tokens = 0
+        self.last_loss = float("nan")
+        self._since = 0.0
+        self._first_step = 0
+        self._begin = 0.0
+
+    def on_train_start(self, trainer: Trainer, phase: LightningModule) -> None:
+        self._since = self._begin = time.perf_counter()
+        self._first_step = trainer.global_step
+        _forget_after(self.folder.path / "metrics.csv", trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, phase: LightningModule, outputs: Any, batch: Batch, index: int
+    ) -> None:
+        self.tokens += batch.tokens_BT.numel()
+        self.total_tokens += batch.tokens_BT.numel()
+        step = trainer.global_step
+        if trainer.fit_loop._should_accumulate():
+            return
+        last = step == trainer.max_steps
+        if step % self.every_n_steps == 0 or last:
+            self._log(trainer, phase, step)
+        if not trainer.is_global_zero:
+            return
+        if sys.stderr.isatty():
+            end = "\n" if last else ""
+            print("\r\033[K" + self._line(trainer, phase, step), end=end, file=sys.stderr, flush=True)
+        elif step % self.every_n_steps == 0 or last:
+            print(self._line(trainer, phase, step), file=sys.stderr, flush=True)
+
+    def _line(self, trainer: Trainer, phase: LightningModule, step: int) -> str:
+        elapsed = time.perf_counter() - self._begin
+        left = elapsed / max(1, step - self._first_step) * (trainer.max_steps - step)
+        loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
+        rate = self.total_tokens / elapsed if elapsed else 0.0
+        return (
+            f"{self.label}  step {step}/{trainer.max_steps}  loss {loss:.4f}  grad {_grad_norm(phase):.2f}  "
+            f"lr {_rate(trainer):.2e}  {rate:,.0f} tok/s  {_clock(left)} left"
+        )
+
+    def _log(self, trainer: Trainer, phase: LightningModule, step: int) -> None:
+        now = time.perf_counter()
+        row: dict[str, float] = {
+            "step": step,
+            "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),
+            "grad_norm": _grad_norm(phase),
+            "lr": _rate(trainer),
+            "tokens_per_second": self.tokens / max(1e-9, now - self._since),
+        }
+        self.tokens, self._since, self.last_loss = 0, now, row["loss"]
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=step)
+        if trainer.is_global_zero:
+            _append(self.folder.path / "metrics.csv", row)
+
+
+def _grad_norm(phase: LightningModule) -> float:
+    assert isinstance(phase, Phase)
+    return float(phase.grad_norm)
+
+
+def _rate(trainer: Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop rows of steps that a killed run made after its last checkpoint; they will be made again."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= step]
+    write(path, lambda partial: partial.write_text("".join([*lines[:1], *kept])))

@@ -1,0 +1,82 @@
+"""Batches out of the token chunks that `phi3kit prepare` wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch.utils.data import Dataset
+
+from phi3kit.errors import UserError
+from phi3kit.families import Tokenizer
+from phi3kit.phases.batches import END_OF_DOCUMENT, Batches
+from phi3kit.phases.collate import stream_batch
+from phi3kit.records import Batch
+
+
+def litdata_blocks(folder: Path, block_size: int) -> Dataset[torch.Tensor]:
+    """A litdata folder of token chunks as blocks of `block_size` ids."""
+    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+    from litdata import StreamingDataset, TokensLoader
+
+    if not (folder / "index.json").is_file():
+        raise UserError(f"there are no tokens at {folder}; run `phi3kit prepare` with `out: {folder.parent.parent}`")
+    tokens = sum(chunk["dim"] for chunk in json.loads((folder / "index.json").read_text())["chunks"])
+    if tokens < block_size:
+        raise UserError(f"{folder} holds {tokens} tokens, fewer than one block of {block_size}; lower the context")
+    return StreamingDataset(str(folder), item_loader=TokensLoader(block_size=block_size))
+
+
+def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Refuse data that another tokenizer made."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise UserError(f"there is no prepared data at {folder}; run `phi3kit prepare` first")
+    made_with = json.loads(manifest.read_text())["tokenizer"]["fingerprint"]
+    if made_with != tokenizer.fingerprint:
+        raise UserError(
+            f"{folder} was made with another tokenizer ({made_with[:12]}) than this run's "
+            f"({tokenizer.fingerprint[:12]}); point `tokenizer:` at {folder / 'tokenizer'} or prepare again"
+        )
+
+
+@final
+class TokenStream(Batches):
+    """Packed documents from the token chunks that `phi3kit prepare` wrote.
+
+    Args:
+        tokenizer: must be the one the chunks were made with.
+        folder: a prepared data folder (the one with manifest.json).
+        part: which part of it: "web", "reasoning", …
+        context: tokens per row.
+        batch_size: rows per batch and device.
+        num_workers: processes that load ahead; 0 loads in the training process.
+        seed: of the shuffles.
+        heldout_batches: how many batches of held-out data make one evaluation; null means all.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        folder: Path,
+        part: str,
+        context: int,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        heldout_batches: int | None = None,
+    ) -> None:
+        super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
+        self.folder, self.part, self.context = Path(folder), part, context
+        check_tokenizer(self.folder, tokenizer)
+
+    def samples(self, part: str) -> Dataset[Any]:
+        return litdata_blocks(self.folder / self.part / part, self.context + 1)
+
+    def collate(self, samples: list[tuple[int, Any]]) -> Batch:
+        blocks = torch.stack([torch.as_tensor(ids).to(torch.int64) for _, ids in samples])
+        end = self.tokenizer.special_tokens[END_OF_DOCUMENT]
+        return stream_batch(blocks, end, [number for number, _ in samples])
