@@ -65,7 +65,7 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     content = {"phi3kit_bundle": VERSION, **about, "files": files}
     content["sha256"] = _hash_of(content)
     partial = folder / f"{ABOUT}.partial"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write(partial, as_json(content))
     os.replace(partial, folder / ABOUT)
 
 
@@ -88,6 +88,21 @@ def read(folder: Path) -> Bundle:
         if sha256(file) != expected["sha256"]:
             raise UserError(f"{file} was altered: its sha256 is not the one in {ABOUT}; {again}")
     return Bundle(folder, about)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, or say in one line why not (a full disk)."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({len(content)} bytes): {error.strerror}; free some space and export again"
+        ) from error
+
+
+def as_json(content: Any) -> bytes:
+    """Content as a JSON file people can read."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def sha256(file: Path) -> str:

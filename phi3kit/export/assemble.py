@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -37,22 +36,12 @@ def write_files(folder: Path, name: str, pte: bytes, tokenizer: Tokenizer) -> Pa
     model = folder / model_file(name)
     contents = {
         model.name: pte,
-        TOKENIZER: _json(device_tokenizer(tokenizer)),
-        TOKENIZER_CONFIG: _json(device_tokenizer_config(tokenizer)),
+        TOKENIZER: bundle.as_json(device_tokenizer(tokenizer)),
+        TOKENIZER_CONFIG: bundle.as_json(device_tokenizer_config(tokenizer)),
     }
     for file, content in contents.items():
-        write(folder / file, content)
+        bundle.write(folder / file, content)
     return model
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, or say in one line why not."""
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({len(content)} bytes): {error.strerror}; free some space and export again"
-        ) from error
 
 
 def describe(
@@ -109,7 +98,3 @@ def versions() -> dict[str, str]:
     """Of what the program was made with; a runtime must be at least as new as this executorch."""
     names = ("executorch", "torch", "torchao", "pytorch-tokenizers")
     return {"phi3kit": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

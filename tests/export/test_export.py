@@ -1,0 +1,100 @@
+"""A run becomes a bundle, and the bundle is what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from phi3kit import bundle
+from phi3kit.cli import main
+
+
+@pytest.fixture(scope="module")
+def report(tiny_bundle: Path) -> dict:
+    return json.loads((tiny_bundle / "report.json").read_text())
+
+
+def test_the_proof_holds_and_looked_at_something(report):
+    proof = report["verification"]
+    assert proof["logits"]["positions"] > 250
+    assert 0 < proof["logits"]["largest_difference"] <= proof["activation_step"]
+    assert proof["activation_step"] < proof["logits"]["standard_deviation_of_logits"] / 4
+    assert proof["runner"]["prompts"] >= 20
+    assert proof["runner"]["tokens"] > 100
+    assert len({d["prompt"] for d in proof["runner"]["differences"]}) <= 2
+    assert proof["tokenizer"]["texts"] > 30
+    assert not [fault for check in proof.values() if isinstance(check, dict) for fault in check["faults"]]
+
+
+def test_a_second_turn_reads_only_what_is_new(report):
+    for turn in report["verification"]["second_turn"]["turns"]:
+        assert turn["read"] == turn["new"]
+        assert turn["before"] > 0
+    first, second = report["conversation"]
+    assert second["tokens_before"] > first["tokens_before"] == 0
+
+
+def test_exact_answers_of_float_and_program(report):
+    assert report["questions"]["taught"]["questions"] == 6
+    exact = report["questions"]["taught"]["exact"]
+    assert exact["float"] == exact["itself"] == 1.0
+    assert exact["program"] >= 5 / 6
+
+
+def test_the_conversation_is_what_was_learned(report, memorised):
+    first = report["conversation"][0]
+    assert first["answer"] == memorised[first["you"]]
+
+
+def test_files_and_description(tiny_bundle, tiny_run):
+    about = bundle.read(tiny_bundle).about
+    names = {"phi4_tiny.pte", "tokenizer.json", "tokenizer_config.json", "report.json"}
+    assert set(about["files"]) == names == {p.name for p in tiny_bundle.iterdir()} - {"bundle.json"}
+    assert about["model"] == "phi4_tiny.pte"
+    assert about["context"] == 128
+    assert about["longrope"] == "long"
+    assert about["template"]["next"] == "<|end|><|user|>{content}<|end|><|assistant|>"
+    assert about["stop"] == {
+        "tokens": ["<|end|>", "<|endoftext|>"],
+        "ids": about["program"]["constants"]["get_eos_ids"],
+    }
+    assert about["quantizer"]["linear"]["weight_bits"] == 4
+    assert about["bytes"]["program"] == (tiny_bundle / "phi4_tiny.pte").stat().st_size
+    assert about["bytes"]["program"] < about["bytes"]["float32_weights"] / 2
+    assert about["versions"]["executorch"]
+    assert "class_path: phi3kit.quantizers" in about["origin"]["export"]
+    assert "LongRoPE" in about["origin"]["net"]
+
+
+def test_verify_proves_it_again(tiny_bundle, capsys):
+    assert main(["verify", str(tiny_bundle)]) == 0
+    printed = capsys.readouterr().out
+    assert "all 4 files are what they were" in printed
+    assert "on 20 prompts in TextLLMRunner" in printed
+    assert "proof         holds" in printed
+
+
+def test_verify_without_the_run_says_what_is_left_out(tiny_bundle, tiny_run, capsys, monkeypatch):
+    away = tiny_run.with_name("away")
+    tiny_run.rename(away)
+    try:
+        assert main(["verify", str(tiny_bundle)]) == 0
+    finally:
+        away.rename(tiny_run)
+    printed = capsys.readouterr().out
+    assert "not compared with the quantized net" in printed
+    assert "logits" not in printed.replace("not compared", "")
+
+
+def test_verify_refuses_a_truncated_program(tiny_bundle, tmp_path, capsys):
+    for file in tiny_bundle.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = tmp_path / "phi4_tiny.pte"
+    model.write_bytes(model.read_bytes()[:-1000])
+    for verb in ("verify", "chat"):
+        assert main([verb, str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "phi4_tiny.pte is cut short" in error

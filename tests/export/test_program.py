@@ -1,0 +1,101 @@
+"""The program computes what the net does, eagerly and as a graph; its cache, its table of positions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from phi3kit import UserError
+from phi3kit.export import Program, metadata, trace
+from phi3kit.model import GroupedQueryAttention, LongRoPE
+from phi3kit.testing import tiny
+
+LONG = partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.5, 2, 3, 4], original_context=16)
+
+
+def ids(count: int, seed: int = 0) -> list[int]:
+    return torch.randint(96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@pytest.mark.parametrize("window", [None, 7], ids=["full", "window"])
+@pytest.mark.parametrize("pieces", [[40], [1] * 40, [13, 1, 1, 25]], ids=["once", "steps", "mixed"])
+def test_equals_the_net(window, pieces):
+    net = tiny.net(attention=partial(GroupedQueryAttention, window=window))
+    whole = ids(40)
+    wanted = net(torch.tensor([whole]))[0]
+    program, start = Program(net, 64), 0
+    for count in pieces:
+        got = program(torch.tensor([whole[start : start + count]]), torch.tensor([start]))
+        start += count
+        torch.testing.assert_close(got[0], wanted[start - 1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_conversation_begun_again_does_not_see_the_one_before():
+    program = Program(tiny.net(), 64)
+    fresh = program.every_logit(ids(10))
+    program.every_logit(ids(60, seed=1))
+    torch.testing.assert_close(program.every_logit(ids(10)), fresh, atol=0, rtol=0)
+
+
+def test_every_logit_continues_where_it_is_told():
+    program = Program(tiny.net(), 64)
+    whole = program.every_logit(ids(30))
+    program.every_logit(ids(12))
+    torch.testing.assert_close(program.every_logit(ids(30)[12:], start=12), whole[12:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("context", "used"), [(16, "short"), (17, "long"), (64, "long")])
+def test_the_context_chooses_longropes_list(context, used):
+    net = tiny.net(position=LONG)
+    positions = torch.arange(10)[None]
+    tables = {name: net.position.tables[name](positions).cos_BTR for name in ("short", "long")}
+    program = Program(net, context)
+    assert program.net.position.use == used
+    assert torch.equal(program.net.position(positions).cos_BTR, tables[used])
+    other = {"short": "long", "long": "short"}[used]
+    assert not torch.equal(program.net.position(positions).cos_BTR, tables[other])
+
+
+def test_the_graph_equals_the_program():
+    program = Program(tiny.net(position=LONG), 64)
+    graph = trace(program).module()
+    whole = ids(30)
+    wanted = program.every_logit(whole)
+    got = graph(torch.tensor([whole[:20]]), torch.tensor([0]))
+    torch.testing.assert_close(got[0], wanted[19], atol=1e-5, rtol=1e-5)
+    got = graph(torch.tensor([whole[20:21]]), torch.tensor([20]))
+    torch.testing.assert_close(got[0], wanted[20], atol=1e-5, rtol=1e-5)
+
+
+def test_append_returns_everything_so_far():
+    cache = Program(tiny.net(), 64).cache
+    keys = torch.randn(1, 5, 2, 8)
+    cache.begin(0)
+    cache.append(0, keys[:, :3], keys[:, :3])
+    cache.begin(3)
+    assert cache.length == 3
+    stored, _ = cache.append(0, keys[:, 3:], keys[:, 3:])
+    assert torch.equal(stored, keys)
+
+
+def test_a_context_beyond_the_nets():
+    with pytest.raises(UserError, match="context 65 does not fit; the net was trained for 64 tokens"):
+        Program(tiny.net(), 65)
+
+
+def test_beyond_the_context_is_an_error_not_garbage():
+    program = Program(tiny.net(), 16)
+    with pytest.raises(RuntimeError):
+        program.every_logit(ids(17))
+
+
+def test_metadata_is_what_the_runner_reads():
+    found = metadata(Program(tiny.net(), 32), eos_ids=[7, 3], bos_id=None)
+    assert found["get_eos_ids"] == [7, 3]
+    assert found["get_max_seq_len"] == found["get_max_context_len"] == 32
+    assert found["get_vocab_size"] == 96
+    assert found["get_n_layers"] == 2
+    assert found["enable_dynamic_shape"] is True
+    assert found["use_kv_cache"] is True
