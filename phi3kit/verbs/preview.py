@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    recipe = recipes.read("fit", declare, arguments, __doc__ or "")
+    recipe = recipes.read("fit", declare, arguments, __doc__ or "", "preview")
     config = recipe.config
     if config.data is None:
         raise UserError("the recipe lacks data; give a recipe of `phi3kit fit`")
