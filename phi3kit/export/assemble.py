@@ -89,6 +89,16 @@ def float_bytes(net: Decoder) -> int:
     return 4 * net.parameter_count()
 
 
+def origin(run: Path, recipe: str) -> dict[str, str]:
+    """How to make a bundle again: the run, its weights' sha256, the export's recipe and the run's own."""
+    return {
+        "run": str(run),
+        "weights_sha256": weights_hash(run),
+        "export": recipe,
+        "net": (run / "config.yaml").read_text(),
+    }
+
+
 def weights_hash(run: Path) -> str:
     """sha256 of a run's weights."""
     return bundle.sha256(run / "model.safetensors")

@@ -42,7 +42,7 @@ class Ready(Backend):
 def recipe(tiny_run: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> recipes.Recipe:
     """An export recipe whose backend gives the bytes of `tiny_bundle`'s program."""
     monkeypatch.setattr(Ready, "pte", (tiny_bundle / "phi4_tiny.pte").read_bytes())
-    monkeypatch.setattr("phi3kit.export.xnnpack.XNNPACK", Ready)
+    monkeypatch.setattr("phi3kit.export.XNNPACK", Ready)
     file = tmp_path / "export.yaml"
     content = {"start_from": str(tiny_run), "name": "tiny", "out": str(tmp_path / "out")}
     file.write_text(json.dumps(content | {"quantizer": {"class_path": "Int8DynamicInt4Weight"}}))
@@ -59,7 +59,7 @@ def test_exporting_again_replaces_a_bundle(recipe):
 
 
 def test_another_nets_program_is_found_out(recipe, tiny_run, tmp_path, monkeypatch):
-    """The same net with one layer's weights moved by a hundredth of their size."""
+    """The same net with one layer's weights moved by a tenth of their size."""
     from safetensors.torch import load_file, save_file
 
     run = tmp_path / "run"

@@ -1,0 +1,38 @@
+"""Says what is being done, and about how long the rest takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import final
+
+
+@final
+class Stages:
+    """The steps of a long verb, in order.
+
+    Args:
+        seconds: about how long each takes, by name.
+    """
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._left = dict(seconds)
+        self._count = len(seconds)
+        self._current: tuple[str, float] | None = None
+        self.took: dict[str, float] = {}
+
+    def begin(self, name: str) -> None:
+        """The stage before ends, this one begins."""
+        self.end()
+        number = self._count - len(self._left) + 1
+        left = sum(self._left.values())
+        del self._left[name]
+        print(f"export [{number}/{self._count}] {name}  (about {left:.0f} s left)", flush=True)
+        self._current = (name, time.perf_counter())
+
+    def end(self) -> None:
+        """The current stage ends."""
+        if self._current is not None:
+            name, began = self._current
+            self.took[name] = round(time.perf_counter() - began, 1)
+            self._current = None

@@ -1,0 +1,98 @@
+"""Scores: a net and an engine are asked alike; quality is zero loss against itself."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from phi3kit import UserError
+from phi3kit.cli import main
+from phi3kit.export.answers import answers_of_net, questions, share_of_engine, share_of_net
+from phi3kit.export.quality import compare_on_text
+from phi3kit.export.report import scores
+from phi3kit.model import LongRoPE
+from phi3kit.model.engine import NetEngine
+from phi3kit.model.load import load_run
+from phi3kit.records import Conversation, Message
+from phi3kit.testing import tiny
+from phi3kit.text import load_tokenizer, stop_ids
+
+
+def chats(pairs: dict[str, str]) -> list[Conversation]:
+    return [Conversation((Message("user", q), Message("assistant", a)), id=q) for q, a in pairs.items()]
+
+
+def test_exact_answers_are_counted(tiny_run, memorised):
+    net, tokenizer = load_run(tiny_run), load_tokenizer(tiny_run / "tokenizer")
+    names = list(memorised)
+    pairs = memorised | {names[0]: "Something else.", names[1]: memorised[names[1]] + " And more."}
+    asked = questions(chats(pairs), tokenizer)
+    assert share_of_net(net, asked, tokenizer) == 4 / 6
+    assert share_of_engine(NetEngine(net), asked, tokenizer) == 4 / 6
+
+
+def test_many_at_once_answer_as_one_at_a_time():
+    """Also where LongRoPE switches lists within an answer."""
+    position = partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.5, 2, 3, 4], original_context=16)
+    net, tokenizer = tiny.net(tiny.dims(vocab_size=512), position=position), tiny.tokenizer()
+    pairs = {text[:n]: "An answer of some tokens." for text in tiny.TEXTS for n in (3, 12, 30)}
+    asked = questions(chats(pairs), tokenizer)
+    lengths = [len(question.prompt) for question in asked]
+    assert len(set(lengths)) < len(lengths), "some are asked together"
+    assert min(lengths) <= 16 < max(lengths)
+    stops = stop_ids(tokenizer)
+    together = answers_of_net(net, asked, stops)
+    engine = NetEngine(net)
+    for question, answer in zip(asked, together, strict=True):
+        engine.reset()
+        alone = list(engine.answer(question.prompt, stop_ids=stops, max_new_tokens=question.limit))
+        assert answer == alone
+
+
+def test_a_conversation_without_an_answer_is_refused():
+    with pytest.raises(UserError, match="conversation 'c7' has no answered question"):
+        questions([Conversation((Message("user", "Why?"),), id="c7")], tiny.tokenizer())
+
+
+def test_no_loss_against_itself_and_some_against_another():
+    net = tiny.net()
+    blocks = list(torch.randint(96, (3, 20), generator=torch.Generator().manual_seed(0)))
+    same = compare_on_text(net, NetEngine(net), blocks)
+    assert same["tokens"] == 57
+    assert same["kl_to_float"] == pytest.approx(0, abs=1e-5)
+    assert same["top1_agreement"] == 1
+    assert same["perplexity"]["program"] == pytest.approx(same["perplexity"]["float"], rel=1e-4)
+    other = compare_on_text(net, NetEngine(tiny.net(seed=1)), blocks)
+    assert other["kl_to_float"] > 0.5
+    assert other["top1_agreement"] < 0.5
+
+
+def test_the_table_lines_up():
+    rows = scores({"taught": {"questions": 340, "exact": {"float": 0.956, "program": 1.0, "the phase-3 model": 0.0}}})
+    assert len({len(row) for row in rows}) == 1
+    assert rows[1].split() == ["taught", "340", "95.6%", "100.0%", "0.0%"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--start_from", "nowhere"], "start_from: there is no run at nowhere"),
+        (["--context", "4000"], "context 4000 does not fit; the net was trained for 128"),
+        (["--heldout", "nowhere"], "there are no tokens at nowhere"),
+        (["--questions", '{"a": "nowhere.jsonl"}'], "there is no file 'nowhere.jsonl'"),
+        (["--beside", '{"a": "nowhere"}'], "beside names runs to ask the questions, but there are no questions"),
+        (["--name", "a/b"], "name 'a/b' does not work as a file name"),
+        (["--quantizer", "Int8DynamicInt4Weight", "--quantizer.group_size", "48"], "group_size 48 does not work"),
+        (["--quantizer", "Int8DynamicInt4Weight", "--quantizer.group_size", "96"], r"group_size 32 or 64 fits every"),
+    ],
+)
+def test_bad_input_is_one_line_at_once(given, message, tiny_run, tmp_path: Path, capsys):
+    base = ["export", "--out", str(tmp_path / "out"), "--start_from", str(tiny_run), "--name", "x"]
+    assert main([*base, *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
