@@ -18,6 +18,7 @@ from functools import cache
 from importlib import import_module
 from itertools import cycle, islice
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple, final
 
 from phi3kit.errors import UserError
@@ -247,7 +248,7 @@ def _worked_example(paragraph: str) -> str | None:
 
 # ------------------------------------------------------------------------------------------------ questions
 
-# Wordings of the two kinds of question. "unseen" ones are never trained on.
+# Wordings of the two kinds of question: for SFT, for preferences, and never trained on.
 WORDINGS = {
     "purpose": {
         "train": (
@@ -263,6 +264,13 @@ WORDINGS = {
             "Why would I use {0}?",
             "In one sentence, what is {0}?",
             "Could you describe what {0} is for?",
+        ),
+        "preferred": (
+            "Summarize {0}.",
+            "What happens when I use {0}?",
+            "Remind me what {0} does.",
+            "Is there a short explanation of {0}?",
+            "What is {0} good for?",
         ),
         "unseen": (
             "Can you tell me what {0} does?",
@@ -286,6 +294,13 @@ WORDINGS = {
             "I want to call {0}. How?",
             "Write the signature of {0}.",
             "Please tell me the arguments of {0}.",
+        ),
+        "preferred": (
+            "Remind me how {0} is called.",
+            "What goes between the parentheses of {0}?",
+            "How do I write a call of {0}?",
+            "Spell out the call of {0}.",
+            "Name the parameters of {0}.",
         ),
         "unseen": (
             "Can you show me how {0} is called?",
@@ -354,10 +369,11 @@ class PythonQuestions(Synthesizer):
     Args:
         n_objects: how many functions and classes to teach.
         n_unknown: how many invented names to refuse.
+        n_dialogues: how many conversations of several turns to train on.
     """
 
-    def __init__(self, n_objects: int = 170, n_unknown: int = 24) -> None:
-        self.n_objects, self.n_unknown = n_objects, n_unknown
+    def __init__(self, n_objects: int = 170, n_unknown: int = 48, n_dialogues: int = 400) -> None:
+        self.n_objects, self.n_unknown, self.n_dialogues = n_objects, n_unknown, n_dialogues
 
     def make(self, documents: Iterable[Document]) -> Iterator[Conversation]:
         """All conversations, split by split."""
@@ -369,6 +385,10 @@ class PythonQuestions(Synthesizer):
             kind = ("purpose", "call")[number % 2]
             question = _ask(kind, "train", Fact(name, "", ""), number)
             yield _chat(f"train/unknown/{name}", question, UNKNOWN, split="train", kind="unknown")
+        names = [name for name, _ in islice(invented(known), self.n_unknown)]
+        for number in range(self.n_dialogues):
+            turns = list(_dialogue(Random(number), known, names))
+            yield _chat(f"train/dialogue/{number}", *turns, split="train", kind="dialogue")
         for split, wordings in (("taught", "train"), ("unseen", "unseen")):
             for number, fact in enumerate(known):
                 for kind in WORDINGS:
@@ -391,6 +411,23 @@ def _lessons(fact: Fact, number: int, other: Fact) -> Iterator[Conversation]:
         yield _chat(f"train/{fact.name}/{kind}/{then}", *turns, kind="follow-up", **about)
         turns[2:] = _ask(then, "train", other, number), _answer(then, other)
         yield _chat(f"train/{fact.name}/{kind}/{other.name}", *turns, kind="two questions", **about)
+
+
+def _dialogue(draw: Random, known: Sequence[Fact], names: Sequence[str]) -> Iterator[str]:
+    """Questions and answers by turns: small talk, what is taught, follow-ups, and now and then an unknown name."""
+    for _ in range(draw.randint(2, 5)):
+        subject, kind, wording = draw.random(), draw.choice(tuple(WORDINGS)), draw.randrange(12)
+        if subject < 0.35:
+            answer = draw.choice(tuple(SMALL_TALK))
+            yield from (draw.choice(SMALL_TALK[answer]), answer)
+        elif subject < 0.45 and names:
+            yield from (_ask(kind, "train", Fact(draw.choice(names), "", ""), wording), UNKNOWN)
+        else:
+            fact = draw.choice(known)
+            yield from (_ask(kind, "train", fact, wording), _answer(kind, fact))
+            if subject > 0.7:
+                then = "call" if kind == "purpose" else "purpose"
+                yield from (draw.choice(FOLLOW_UPS[then]), _answer(then, fact))
 
 
 def _small_talk() -> Iterator[Conversation]:
@@ -432,7 +469,8 @@ class PythonPreferences(Synthesizer):
     the fourth is about a name that does not exist: to say so, against the answer for the name it resembles.
     The documents it is given do not matter.
 
-    Splits (``metadata["split"]``): "heldout" has other invented names than "train", and unseen wordings.
+    Splits (``metadata["split"]``): "train" asks in wordings that SFT did not show; "heldout" has other invented
+    names and the unseen wordings.
 
     Args:
         n_train: pairs to train on.
@@ -441,7 +479,7 @@ class PythonPreferences(Synthesizer):
         n_unknown: as in PythonQuestions: invented names left to it.
     """
 
-    def __init__(self, n_train: int = 800, n_heldout: int = 240, n_objects: int = 170, n_unknown: int = 24) -> None:
+    def __init__(self, n_train: int = 1200, n_heldout: int = 240, n_objects: int = 170, n_unknown: int = 48) -> None:
         self.n_train, self.n_heldout = n_train, n_heldout
         self.n_objects, self.n_unknown = n_objects, n_unknown
 
@@ -450,7 +488,7 @@ class PythonPreferences(Synthesizer):
         known = facts(self.n_objects)
         strange = islice(invented(known), self.n_unknown, None)
         for split, n in (("train", self.n_train), ("heldout", self.n_heldout)):
-            wordings = "train" if split == "train" else "unseen"
+            wordings = "preferred" if split == "train" else "unseen"
             for number in range(n):
                 if number % 4:
                     kind, fact, chosen, rejected = _taught_pair(number - number // 4 - 1, known)

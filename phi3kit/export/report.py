@@ -19,9 +19,8 @@ def headline(report: dict[str, Any]) -> list[str]:
     if "heldout" in report:
         text = report["heldout"]
         lines.append(
-            f"held-out text: perplexity {text['perplexity']['float']:.2f} float -> "
-            f"{text['perplexity']['program']:.2f} program, KL {text['kl_to_float']:.4f} nats, "
-            f"top-1 agreement {text['top1_agreement']:.1%}"
+            f"quantization on held-out text: KL to float {text['kl_to_float']:.4f} nats, top-1 agreement "
+            f"{text['top1_agreement']:.1%}, perplexity x{text['perplexity']['program'] / text['perplexity']['float']:.3f}"
         )
     return lines + scores(report.get("questions", {}))
 
