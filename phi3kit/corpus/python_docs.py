@@ -264,6 +264,18 @@ WORDINGS = {
             "Why would I use {0}?",
             "In one sentence, what is {0}?",
             "Could you describe what {0} is for?",
+            "What is {0}?",
+            "Give me a summary of {0}.",
+            "Give a one-line explanation of {0}.",
+            "Can you explain {0} to me?",
+            "Can you describe {0}?",
+            "I have never used {0}. What is it for?",
+            "I do not know {0}. What does it do?",
+            "Which task does {0} solve?",
+            "What can {0} do for me?",
+            "What is a short description of {0}?",
+            "When do I need {0}?",
+            "Tell me what {0} does.",
         ),
         "preferred": (
             "Summarize {0}.",
@@ -294,6 +306,18 @@ WORDINGS = {
             "I want to call {0}. How?",
             "Write the signature of {0}.",
             "Please tell me the arguments of {0}.",
+            "Give me the call of {0}.",
+            "Can you tell me how to call {0}?",
+            "Can you list the arguments of {0}?",
+            "Which parameters does {0} take?",
+            "What parameters does {0} accept?",
+            "Write down how to call {0}.",
+            "Show how {0} is called.",
+            "What does a call of {0} look like?",
+            "I do not remember the arguments of {0}. What are they?",
+            "Tell me the parameters of {0}.",
+            "Tell me the signature of {0}.",
+            "What do I write to call {0}?",
         ),
         "preferred": (
             "Remind me how {0} is called.",
@@ -416,7 +440,7 @@ def _lessons(fact: Fact, number: int, other: Fact) -> Iterator[Conversation]:
 def _dialogue(draw: Random, known: Sequence[Fact], names: Sequence[str]) -> Iterator[str]:
     """Questions and answers by turns: small talk, what is taught, follow-ups, and now and then an unknown name."""
     for _ in range(draw.randint(2, 5)):
-        subject, kind, wording = draw.random(), draw.choice(tuple(WORDINGS)), draw.randrange(12)
+        subject, kind, wording = draw.random(), draw.choice(tuple(WORDINGS)), draw.randrange(24)
         if subject < 0.35:
             answer = draw.choice(tuple(SMALL_TALK))
             yield from (draw.choice(SMALL_TALK[answer]), answer)

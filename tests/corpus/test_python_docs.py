@@ -118,8 +118,8 @@ def test_enough_is_taught(conversations: list[Conversation]) -> None:
 
 
 def test_unseen_wordings_are_never_trained_on(conversations: list[Conversation]) -> None:
-    templates = [WORDINGS[kind][split] for kind in WORDINGS for split in ("train", "unseen")]
-    assert [len(t) >= n for t, n in zip(templates, (10, 4, 10, 4), strict=True)] == [True] * 4
+    templates = [WORDINGS[kind][split] for kind in WORDINGS for split in ("train", "preferred", "unseen")]
+    assert [len(t) >= n for t, n in zip(templates, (10, 4, 4) * 2, strict=True)] == [True] * 6
     assert len({w for t in templates for w in t}) == sum(map(len, templates))
     said = {m.content for c in of("train", conversations) for m in c.messages if m.role == "user"}  # type: ignore[union-attr]
     unseen = of("unseen", conversations)
@@ -135,15 +135,15 @@ def test_unseen_wordings_are_never_trained_on(conversations: list[Conversation])
 def test_training_has_turns_systems_small_talk_and_unknown_names(conversations: list[Conversation]) -> None:
     trained: list[Conversation] = of("train", conversations)  # type: ignore[assignment]
     kinds = Counter(conversation.metadata["kind"] for conversation in trained)
-    assert kinds.keys() == {"purpose", "call", "follow-up", "two questions", "small talk", "unknown"}
+    assert kinds.keys() == {"purpose", "call", "follow-up", "two questions", "small talk", "unknown", "dialogue"}
     assert any(conversation.messages[0].role == "system" for conversation in trained)
-    assert any(len(conversation.messages) == 4 for conversation in trained)
+    assert any(len(conversation.messages) >= 8 for conversation in trained)
     assert "I am pocket-phi, a small model that knows Python." in {c.messages[-1].content for c in trained}
 
 
 def test_preferences_prefer_the_truth(preferences: list[Preference], conversations: list[Conversation]) -> None:
     sizes = {split: len(of(split, preferences)) for split in ("train", "heldout")}
-    assert sizes == {"train": 800, "heldout": 240}
+    assert sizes == {"train": 1200, "heldout": 240}
     right = {c.messages[0].content: c.messages[1].content for c in conversations if len(c.messages) == 2}
     for preference in preferences:
         (question,), (chosen,), (rejected,) = preference.prompt, preference.chosen, preference.rejected
