@@ -18,9 +18,10 @@ def headline(report: dict[str, Any]) -> list[str]:
     ]
     if "heldout" in report:
         text = report["heldout"]
+        worse = text["perplexity"]["program"] / text["perplexity"]["float"]
         lines.append(
             f"quantization on held-out text: KL to float {text['kl_to_float']:.4f} nats, top-1 agreement "
-            f"{text['top1_agreement']:.1%}, perplexity x{text['perplexity']['program'] / text['perplexity']['float']:.3f}"
+            f"{text['top1_agreement']:.1%}, perplexity x{worse:.3f}"
         )
     return lines + scores(report.get("questions", {}))
 

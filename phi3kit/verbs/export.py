@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -49,9 +50,13 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("--talk", type=list[str] | None, default=None, help="turns of a conversation to end with")
 
 
-def main(arguments: list[str]) -> int:
-    """Run the verb."""
-    export(recipes.read("export", declare, arguments, __doc__))
+def main(arguments: list[str], *, summary: bool = True) -> int:
+    """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
+    recipe = recipes.read("export", declare, arguments, __doc__)
+    report = export(recipe)
+    if summary:
+        show(report)
+        print(f"bundle: {recipe.out}")
     return 0
 
 
@@ -193,7 +198,6 @@ def export(recipe: Recipe) -> dict[str, Any]:
     )
     bundle.seal(partial, about | {"program": promise})
     workplace.finish(partial, recipe.out)
-    print("\n".join([*report["headline"], *report["closing"], f"bundle: {recipe.out}"]))
     return report
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -40,10 +41,11 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the verb."""
-    recipe = recipes.read("fit", declare, arguments, __doc__)
-    fit(recipe)
+def main(arguments: list[str], *, summary: bool = True) -> int:
+    """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
+    report = fit(recipes.read("fit", declare, arguments, __doc__))
+    if summary:
+        show(report)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from phi3kit import recipe as recipes
+from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -18,14 +19,14 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Preparation, "preparation", fail_untyped=True)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the verb."""
+def main(arguments: list[str], *, summary: bool = True) -> int:
+    """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
     from phi3kit.corpus import Progress
 
     recipe = recipes.read("prepare", declare, arguments, __doc__ or "")
     out = recipe.out
     recipe.instantiate().preparation.run(out, Progress())
     recipe.save(out / "config.yaml")
-    for line in json.loads((out / "report.json").read_text())["headline"]:
-        print(line)
+    if summary:
+        show(json.loads((out / "report.json").read_text()))
     return 0

@@ -21,6 +21,9 @@ from typing import Any
 from phi3kit import __version__
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
+from phi3kit.verbs.summary import show
+
+WRITING_VERBS = ("prepare", "fit", "export")
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,6 @@ def main(arguments: list[str]) -> int:
 
 def read_steps(folder: Path) -> Iterator[Step]:
     """The folder's numbered recipes, in order, each with its fingerprint."""
-    from phi3kit.cli import VERBS
-
     files = sorted(folder.glob("[0-9]*.yaml"), key=lambda f: (int(f.name.split("-")[0]), f.name))
     if not files:
         raise UserError(f"{folder} holds no numbered recipes (1-prepare.yaml, 2-…); give such a folder")
@@ -74,8 +75,12 @@ def read_steps(folder: Path) -> Iterator[Step]:
     for file in files:
         content = recipes.merge(recipes.read_layers(file))
         verb = content.get("verb")
-        if verb not in VERBS:
-            told = f"names no verb there is{nearest(str(verb), VERBS)}" if verb else "does not say which verb runs it"
+        if verb not in WRITING_VERBS:
+            told = (
+                f"names no verb that writes{nearest(str(verb), WRITING_VERBS)}"
+                if verb
+                else "does not say which verb runs it"
+            )
             raise UserError(f"{file} {told}; a recipe says e.g. `verb: fit`")
         if not content.get("out"):
             raise UserError(f"{file} does not say where to write; add `out: FOLDER`")
@@ -153,7 +158,7 @@ def run(steps: list[Step], state: State) -> None:
 def _call(step: Step) -> None:
     from phi3kit.cli import VERBS
 
-    code = import_module(VERBS[step.verb][0]).main(["--recipe", str(step.recipe)])
+    code = import_module(VERBS[step.verb][0]).main(["--recipe", str(step.recipe)], summary=False)
     if code:
         raise UserError(f"{step.recipe} failed (exit code {code}); mend it and run the same command again")
 
@@ -179,5 +184,4 @@ def _print(report: dict[str, dict[str, Any]], state: State) -> None:
         for line in content.get("headline", []):
             print(f"    {line}")
     for content in report.values():
-        for line in content.get("closing", []):
-            print(line)
+        show({"closing": content.get("closing", [])})
