@@ -36,6 +36,11 @@ def test_a_run_writes_its_recipe_weights_report_and_logs(arithmetic: Path) -> No
     again = phi3kit(arithmetic, "fit", "--recipe", "run/config.yaml", "--out", "again")
     assert again.returncode == 0, again.stderr
     assert (arithmetic / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    # validate and test measure what the report says.
+    for verb in ("validate", "test"):
+        measured = phi3kit(arithmetic, verb, "--recipe", "run/config.yaml")
+        assert measured.returncode == 0, measured.stderr
+        assert json.loads(measured.stdout)["loss"] == pytest.approx(report["after"]["loss"], abs=1e-6)
     # The same place with another recipe is refused, and names what differs.
     error = run(arithmetic, "--seed", "7")
     assert "differs in seed" in error
