@@ -396,7 +396,7 @@ class PythonQuestions(Synthesizer):
         n_dialogues: how many conversations of several turns to train on.
     """
 
-    def __init__(self, n_objects: int = 170, n_unknown: int = 48, n_dialogues: int = 400) -> None:
+    def __init__(self, n_objects: int = 170, n_unknown: int = 16, n_dialogues: int = 400) -> None:
         self.n_objects, self.n_unknown, self.n_dialogues = n_objects, n_unknown, n_dialogues
 
     def make(self, documents: Iterable[Document]) -> Iterator[Conversation]:
@@ -444,7 +444,7 @@ def _dialogue(draw: Random, known: Sequence[Fact], names: Sequence[str]) -> Iter
         if subject < 0.35:
             answer = draw.choice(tuple(SMALL_TALK))
             yield from (draw.choice(SMALL_TALK[answer]), answer)
-        elif subject < 0.45 and names:
+        elif subject < 0.38 and names:
             yield from (_ask(kind, "train", Fact(draw.choice(names), "", ""), wording), UNKNOWN)
         else:
             fact = draw.choice(known)
@@ -503,7 +503,7 @@ class PythonPreferences(Synthesizer):
         n_unknown: as in PythonQuestions: invented names left to it.
     """
 
-    def __init__(self, n_train: int = 1200, n_heldout: int = 240, n_objects: int = 170, n_unknown: int = 48) -> None:
+    def __init__(self, n_train: int = 1200, n_heldout: int = 240, n_objects: int = 170, n_unknown: int = 16) -> None:
         self.n_train, self.n_heldout = n_train, n_heldout
         self.n_objects, self.n_unknown = n_objects, n_unknown
 
