@@ -29,7 +29,6 @@ class Console(Callback):
 
     def __init__(self, folder: RunFolder, label: str, every_n_steps: int) -> None:
         self.folder, self.label, self.every_n_steps = folder, label, every_n_steps
-        self.losses: list[tuple[float, int]] = []
         self.tokens = 0
         self.total_tokens = 0
         self.last_loss = float("nan")

@@ -123,7 +123,7 @@ def _tokenizer(config: Namespace) -> Tokenizer:
     return tokenizer
 
 
-def make_trainer(config: Namespace, arguments: Namespace, extra: list[Any], logger: Any) -> Trainer:
+def make_trainer(arguments: Namespace, extra: list[Any], logger: Any) -> Trainer:
     """A Trainer that leaves progress, checkpoints and data state to phi3kit."""
     from lightning import Trainer
 
@@ -156,18 +156,18 @@ def _train(
     start = folder.read_json("start.json")
     checkpoints = folder.checkpoints()
     if start is None:
-        start = evaluate(config, trainer_arguments, phase, data, "heldout")
+        start = evaluate(trainer_arguments, phase, data, "heldout")
         folder.write_json("start.json", start)
     log_every = trainer_arguments.log_every_n_steps or max(1, config.trainer.max_steps // 20)
     console = Console(folder, folder.path.name, log_every)
     saver = Checkpoints(folder, config.checkpoint_every)
     logger = TensorBoardLogger(folder.path, name="", version="tensorboard")
-    trainer = make_trainer(config, trainer_arguments, [console, saver], logger)
+    trainer = make_trainer(trainer_arguments, [console, saver], logger)
     resume = checkpoints[-1] if checkpoints else None
     if resume:
         print(f"{folder.path}: going on from {resume.name}")
     _fit_from(trainer, phase, data, resume)
-    end = evaluate(config, trainer_arguments, phase, data, "heldout")
+    end = evaluate(trainer_arguments, phase, data, "heldout")
     return {
         "steps": trainer.global_step,
         "train_loss": console.last_loss,
@@ -206,12 +206,12 @@ def check_checkpoint(path: Path) -> None:
         ) from error
 
 
-def evaluate(config: Namespace, trainer_arguments: Namespace, phase: Phase, data: Batches, part: str) -> Any:
+def evaluate(trainer_arguments: Namespace, phase: Phase, data: Batches, part: str) -> Any:
     """Held-out measures of the phase's net as it is now."""
     options = trainer_arguments.clone()
     options.callbacks = None
     options.val_check_interval = 1.0
-    trainer = make_trainer(config, options, [], False)
+    trainer = make_trainer(options, [], False)
     run = trainer.validate if part == "heldout" else trainer.test
     with _ctrl_c():
         (measures,) = run(phase, data, verbose=False) or [{}]

@@ -20,5 +20,5 @@ def main(arguments: list[str], part: str = "heldout") -> int:
     recipe = recipes.read("fit", fit.declare, arguments, __doc__, "validate" if part == "heldout" else "test")
     parts = fit.build(recipe)
     weights.load_into(parts.phase.net, recipe.out)
-    print(json.dumps(fit.evaluate(recipe.config, parts.trainer, parts.phase, parts.data, part), indent=2))
+    print(json.dumps(fit.evaluate(parts.trainer, parts.phase, parts.data, part), indent=2))
     return 0
