@@ -16,6 +16,7 @@ _PUBLIC = {
     "Dims": "phi3kit.records",
     "Document": "phi3kit.records",
     "Message": "phi3kit.records",
+    "Pictures": "phi3kit.records",
     "Preference": "phi3kit.records",
     "UserError": "phi3kit.errors",
     "hookimpl": "phi3kit.hookspecs",
@@ -24,11 +25,15 @@ _PUBLIC = {
     "Extractor": "phi3kit.families",
     "FeedForward": "phi3kit.families",
     "Filter": "phi3kit.families",
+    "Layout": "phi3kit.families",
+    "Norm": "phi3kit.families",
     "Position": "phi3kit.families",
     "Quantizer": "phi3kit.families",
     "Reader": "phi3kit.families",
+    "Router": "phi3kit.families",
     "Synthesizer": "phi3kit.families",
     "Tokenizer": "phi3kit.families",
+    "VisionEncoder": "phi3kit.families",
     "Decoder": "phi3kit.model",
 }
 

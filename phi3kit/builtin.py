@@ -28,7 +28,7 @@ def phi3kit_components() -> list[type]:
         Repetition,
     )
     from phi3kit.export import XNNPACK
-    from phi3kit.model import GatedMLP, GroupedQueryAttention, LongRoPE, RoPE
+    from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, RMSNorm, RoPE
     from phi3kit.phases import (
         DPO,
         ConversationBatches,
@@ -44,6 +44,8 @@ def phi3kit_components() -> list[type]:
         GatedMLP,
         LongRoPE,
         RoPE,
+        RMSNorm,
+        LayerNorm,
         Cl100kTokenizer,
         HuggingFaceTokenizer,
         PythonDocs,

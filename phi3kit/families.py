@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phi3kit.records import Conversation, Document, Preference
+from phi3kit.records import Conversation, Document, Pictures, Preference
 
 if TYPE_CHECKING:
     from typing import Self
@@ -44,6 +44,17 @@ class Rotation(NamedTuple):
 
     cos_BTR: Tensor
     sin_BTR: Tensor
+
+
+class Norm(nn.Module, Family, ABC):
+    """Normalises the residual stream. Built as ``Norm(width, **options)``.
+
+    Law: acts on each position alone; keeps shape and dtype; scaling its input does not change what comes out.
+    """
+
+    @abstractmethod
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Normalise [..., D]."""
 
 
 class Position(nn.Module, Family, ABC):
@@ -116,6 +127,20 @@ class Attention(nn.Module, Family, ABC):
             cache: where earlier tokens are; excludes `documents_BT`.
         """
 
+    def pattern(self, length: int) -> Tensor:
+        """Which tokens each head lets each token see, [H or 1, length, length] bool. Default: all before it."""
+        return torch.ones(1, length, length, dtype=torch.bool).tril()
+
+
+class Auxiliary(NamedTuple):
+    """What a feed-forward wants beside the phase's loss.
+
+    `loss` (a scalar, its coefficient included) is added to the mean loss of a step; `metrics` are logged.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
 
 class FeedForward(nn.Module, Family, ABC):
     """Transforms each token alone. Built as ``FeedForward(dims, layer, **options)``.
@@ -126,6 +151,102 @@ class FeedForward(nn.Module, Family, ABC):
     @abstractmethod
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transform [B, T, D] to [B, T, D]."""
+
+    def auxiliary(self, real_BT: Tensor) -> Auxiliary | None:
+        """A loss beside the phase's own (the balance of experts), about the last forward pass in training mode.
+
+        Args:
+            real_BT: false where the tokens of that pass are padding, which must not count.
+        """
+        return None
+
+
+class Routing(NamedTuple):
+    """Which experts each of N tokens goes to, K of E, and how much of each one's output it takes.
+
+    `probabilities_NE`, the softmax over all experts, is what a balance loss is computed from.
+    """
+
+    weights_NK: Tensor
+    experts_NK: Tensor
+    probabilities_NE: Tensor
+
+
+class Router(nn.Module, Family, ABC):
+    """Chooses the experts of each token. Built as ``Router(dims, n_experts, **options)``.
+
+    Laws: K different experts per token; each token alone; the same choice every time in evaluation mode; in
+    training, gradient reaches every parameter.
+    """
+
+    @abstractmethod
+    def forward(self, x_ND: Tensor) -> Routing:
+        """Route N tokens."""
+
+
+class VisionEncoder(nn.Module, Family, ABC):
+    """Images to rows of the width of the net. Built as ``VisionEncoder(dims, **options)``.
+
+    Laws: as many rows as `count` says; an image's rows do not depend on the other images of the batch.
+    """
+
+    @abstractmethod
+    def forward(self, pictures: Pictures) -> Tensor:
+        """Embeddings of all images one after another, [N, D]."""
+
+    @abstractmethod
+    def count(self, grid: tuple[int, int]) -> int:
+        """How many rows an image with this grid of crops has."""
+
+
+# ------------------------------------------------------------------------------------ public checkpoints
+
+
+class Part(NamedTuple):
+    """One tensor of a public checkpoint, and where its numbers are in the net: ``state_dict[ours][place]``.
+
+    An empty place is the whole tensor. The parts of a layout cover every number of the net exactly once.
+    """
+
+    theirs: str
+    ours: str
+    place: tuple[int | slice, ...] = ()
+
+
+class Layout(Family, ABC):
+    """A public checkpoint layout on Hugging Face: its config.json and tensor names, against a recipe's net.
+
+    Laws: ``net(config(net)) == net``; the parts cover the net exactly once, under names that differ.
+    """
+
+    @property
+    @abstractmethod
+    def architectures(self) -> frozenset[str]:
+        """Names in config.json's ``architectures`` that it reads."""
+
+    @abstractmethod
+    def net(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A recipe's ``net:`` section for a config.json, only plain values.
+
+        Raises:
+            UserError: the config lacks a field, or asks for what the net cannot do (which, got, instead).
+        """
+
+    @abstractmethod
+    def config(self, net: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The config.json of such a net section; None where it is no net of this layout (other components)."""
+
+    @abstractmethod
+    def parts(self, net: nn.Module) -> list[Part]:
+        """Every tensor of the checkpoint that the net uses. The net may be on the meta device."""
+
+    def copies(self, net: nn.Module) -> dict[str, str]:
+        """Tensors the checkpoint holds twice: the second name -> the name in `parts` it equals."""
+        return {}
+
+    def unused(self, name: str) -> bool:
+        """Whether the checkpoint may hold this tensor though the net does not use it; it is carried along."""
+        return False
 
 
 # ------------------------------------------------------------------------------------------------- text

@@ -129,18 +129,31 @@ class Preference:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The images of one forward pass, in the order in which their tokens come, row by row.
+
+    Args:
+        pixels_VCYX: normalised views of all images, one image's after the other's, [V, 3, height, width].
+        grids: rows and columns of crops of each image; an image has 1 + rows * columns views, the whole one first.
+    """
+
+    pixels_VCYX: Tensor
+    grids: list[tuple[int, int]]
+
+
 @dataclass
 class Batch:
     """What one step of training sees. Shapes: B rows, T tokens.
 
     Args:
-        tokens_BT: token ids, int64.
+        tokens_BT: token ids, int64; negative where a row of an image's embedding stands instead of a token.
         labels_BT: the id each position must predict (already shifted), or -100 where no loss falls.
         positions_BT: position of each token within its own document, int64.
         documents_BT: number of the document each token belongs to within its row, int64; a token sees
             only tokens of its own document. Padding is document -1.
         samples: which samples of the data set are in here, for logs and the proof of exact resumption.
-        extra: what one kind of phase needs beyond that, by name (for DPO: which row is chosen).
+        pictures: the images behind the negative ids; None where there are none.
     """
 
     tokens_BT: Tensor
@@ -148,4 +161,4 @@ class Batch:
     positions_BT: Tensor
     documents_BT: Tensor
     samples: list[int] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    pictures: Pictures | None = None

@@ -91,7 +91,7 @@ def _together(net: Decoder, asked: Sequence[Question], stops: Sequence[int]) -> 
     stopped_B = torch.zeros(len(asked), dtype=torch.bool, device=device)
     steps: list[Tensor] = []
     for _ in range(max(question.limit for question in asked)):
-        best_B = net.lm_head(net.hidden(tokens_BT, cache=cache)[:, -1]).argmax(-1)
+        best_B = net.logits(net.hidden(tokens_BT, cache=cache)[:, -1]).argmax(-1)
         steps.append(best_B)
         stopped_B |= torch.isin(best_B, stops_S)
         if stopped_B.all():

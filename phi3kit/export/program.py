@@ -43,13 +43,13 @@ class Program(nn.Module):
 
     def forward(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
         """Store tokens from position `input_pos` on; logits of the last one, [1, V] fp32."""
-        return self.net.lm_head(self._hidden(tokens_1T, input_pos_1)[:, -1])
+        return self.net.logits(self._hidden(tokens_1T, input_pos_1)[:, -1])
 
     @torch.no_grad()
     def every_logit(self, ids: list[int], start: int = 0) -> Tensor:
         """Eagerly: store `ids` from position `start` on; logits of each, [T, V]."""
         with silenced():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
-            return self.net.lm_head(self._hidden(torch.tensor([ids]), torch.tensor([start])))[0]
+            return self.net.logits(self._hidden(torch.tensor([ids]), torch.tensor([start])))[0]
 
     def _hidden(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
         start, new = cast(int, input_pos_1[0].item()), tokens_1T.shape[1]  # a symbol while exporting

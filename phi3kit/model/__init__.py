@@ -4,6 +4,17 @@ from phi3kit.model.attention import GroupedQueryAttention
 from phi3kit.model.cache import GrowingCache
 from phi3kit.model.decoder import Block, Decoder
 from phi3kit.model.feed_forward import GatedMLP
+from phi3kit.model.norm import LayerNorm, RMSNorm
 from phi3kit.model.position import LongRoPE, RoPE
 
-__all__ = ["Block", "Decoder", "GatedMLP", "GroupedQueryAttention", "GrowingCache", "LongRoPE", "RoPE"]
+__all__ = [
+    "Block",
+    "Decoder",
+    "GatedMLP",
+    "GroupedQueryAttention",
+    "GrowingCache",
+    "LayerNorm",
+    "LongRoPE",
+    "RMSNorm",
+    "RoPE",
+]

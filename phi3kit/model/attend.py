@@ -42,13 +42,17 @@ def attend(
     return out_BHTK.transpose(1, 2)
 
 
-def _mask(queries: int, keys: int, window: int | None, documents_BT: Tensor | None, device: torch.device) -> Tensor:
-    """True where a query may look, [T, S] or [B, 1, T, S]."""
+def causal_mask(queries: int, keys: int, window: int | None = None, device: torch.device | str | None = None) -> Tensor:
+    """True where a query may look, [T, S]: at the keys up to its own, and at most the last `window` of them."""
     q_T1 = torch.arange(keys - queries, keys, device=device)[:, None]
     k_1S = torch.arange(keys, device=device)[None, :]
-    mask = k_1S <= q_T1
-    if window is not None:
-        mask = mask & (k_1S > q_T1 - window)
+    mask_TS = k_1S <= q_T1
+    return mask_TS if window is None else mask_TS & (k_1S > q_T1 - window)
+
+
+def _mask(queries: int, keys: int, window: int | None, documents_BT: Tensor | None, device: torch.device) -> Tensor:
+    """True where a query may look, [T, S] or [B, 1, T, S]."""
+    mask = causal_mask(queries, keys, window, device)
     if documents_BT is not None:
         mask = mask & (documents_BT[:, None, :, None] == documents_BT[:, None, None, :])
     return mask

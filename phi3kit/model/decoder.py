@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phi3kit.families import Attention, Cache, FeedForward, Position, Rotation
+from phi3kit.errors import UserError
+from phi3kit.families import Attention, Auxiliary, Cache, FeedForward, Norm, Position, Rotation, VisionEncoder
 from phi3kit.model.norm import RMSNorm
-from phi3kit.records import Dims
+from phi3kit.records import Dims, Pictures
 
 
 @final
 class Block(nn.Module):
     """Pre-norm residual block: attention, then feed-forward."""
 
-    def __init__(self, dims: Dims, attention: Attention, feed_forward: FeedForward, norm_eps: float) -> None:
+    def __init__(
+        self, width: int, attention: Attention, feed_forward: FeedForward, norm: Callable[[int], Norm]
+    ) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(dims.hidden_size, norm_eps)
+        self.input_layernorm = norm(width)
         self.self_attn = attention
-        self.post_attention_layernorm = RMSNorm(dims.hidden_size, norm_eps)
+        self.post_attention_layernorm = norm(width)
         self.mlp = feed_forward
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, documents_BT: Tensor | None, cache: Cache | None) -> Tensor:
@@ -38,9 +42,16 @@ class Decoder(nn.Module):
         attention: the kinds of attention, alternating by layer.
         feed_forward: the kinds of feed-forward, alternating by layer.
         position: how tokens know where they stand.
-        norm_eps: added to the mean square inside RMSNorm.
+        norm: what normalises the residual stream; null means RMSNorm.
+        vision: turns images into rows of the residual stream; null reads text only.
         tied: the output head is the embedding.
-        init_std: standard deviation of the initial weights (HF config: initializer_range).
+        head_bias: the output head has a bias (Phi-3.5-MoE).
+        embedding_scale: factor on the embeddings (Phi-3-small's muP: 10).
+        embedding_dropout: share of the embeddings' numbers dropped in training, before that factor.
+        logit_scale: factor on the logits (Phi-3-small's muP: 1/8).
+        unused_ids: ids that can never be said: their logits are the lowest number (Phi-3-small's dummy tokens).
+        init_std: standard deviation of the initial matrices (HF config: initializer_range).
+        init_scale: factors on `init_std` by the ending of a parameter's name.
     """
 
     def __init__(
@@ -49,29 +60,40 @@ class Decoder(nn.Module):
         attention: list[Callable[[Dims, int], Attention]],
         feed_forward: list[Callable[[Dims, int], FeedForward]],
         position: Callable[[Dims], Position],
-        norm_eps: float = 1e-5,
+        norm: Callable[[int], Norm] | None = None,
+        vision: Callable[[Dims], VisionEncoder] | None = None,
         tied: bool = False,
+        head_bias: bool = False,
+        embedding_scale: float = 1.0,
+        embedding_dropout: float = 0.0,
+        logit_scale: float = 1.0,
+        unused_ids: list[int] | None = None,
         init_std: float = 0.02,
+        init_scale: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
+        norm = norm or RMSNorm
         self.dims = dims
         self.tied = tied
+        self.embedding_scale, self.embedding_dropout, self.logit_scale = embedding_scale, embedding_dropout, logit_scale
+        self.unused_ids = unused_ids or []
         self.position = position(dims)
         self.embed_tokens = nn.Embedding(dims.vocab_size, dims.hidden_size)
         self.layers = nn.ModuleList(
             Block(
-                dims,
+                dims.hidden_size,
                 attention[i % len(attention)](dims, i),
                 feed_forward[i % len(feed_forward)](dims, i),
-                norm_eps,
+                norm,
             )
             for i in range(dims.n_layers)
         )
-        self.norm = RMSNorm(dims.hidden_size, norm_eps)
-        self.lm_head = nn.Linear(dims.hidden_size, dims.vocab_size, bias=False)
-        self.apply(lambda module: _initialise(module, init_std))
+        self.norm = norm(dims.hidden_size)
+        self.lm_head = nn.Linear(dims.hidden_size, dims.vocab_size, bias=head_bias)
+        _initialise(self, init_std, init_scale or {})
         if tied:
             self.lm_head.weight = self.embed_tokens.weight
+        self.vision_embed_tokens = None if vision is None else vision(dims)  # initialises itself
 
     def forward(
         self,
@@ -79,9 +101,10 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
+        pictures: Pictures | None = None,
     ) -> Tensor:
         """Logits, [B, T, V]. See `hidden` for the arguments."""
-        return self.lm_head(self.hidden(tokens_BT, positions_BT, documents_BT, cache))
+        return self.logits(self.hidden(tokens_BT, positions_BT, documents_BT, cache, pictures))
 
     def hidden(
         self,
@@ -89,31 +112,76 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
+        pictures: Pictures | None = None,
     ) -> Tensor:
         """The normalised residual stream before the head, [B, T, D].
 
         Args:
-            tokens_BT: token ids.
+            tokens_BT: token ids; negative where a row of an image stands.
             positions_BT: position of each token in its document; None counts on from the cache.
             documents_BT: packed rows: a token sees only tokens of its own document.
             cache: earlier tokens of the same sequences.
+            pictures: the images behind the negative ids, in reading order.
         """
         if positions_BT is None:
             start = cache.length if cache is not None else 0
             positions_BT = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device)[None]
         rotation = self.position(positions_BT)
-        x_BTD = self.embed_tokens(tokens_BT)
+        x_BTD = self.embed(tokens_BT, pictures)
         for block in self.layers:
             x_BTD = block(x_BTD, rotation, documents_BT, cache)
         return self.norm(x_BTD)
+
+    def embed(self, tokens_BT: Tensor, pictures: Pictures | None = None) -> Tensor:
+        """The residual stream's beginning, [B, T, D]: embeddings of tokens, and rows of images at negative ids."""
+        if pictures is None:
+            x_BTD = self.embed_tokens(tokens_BT)
+        else:
+            x_BTD = self._with_images(tokens_BT, pictures)
+        if self.embedding_dropout:
+            x_BTD = F.dropout(x_BTD, self.embedding_dropout, self.training)
+        return x_BTD if self.embedding_scale == 1.0 else x_BTD * self.embedding_scale
+
+    def _with_images(self, tokens_BT: Tensor, pictures: Pictures) -> Tensor:
+        if self.vision_embed_tokens is None:
+            raise UserError("the batch has images, but the net has no `vision`; name a VisionEncoder in the recipe")
+        image_BT = tokens_BT < 0
+        rows_ND = self.vision_embed_tokens(pictures)
+        wanted = int(image_BT.sum())
+        if len(rows_ND) != wanted:
+            raise UserError(f"the images give {len(rows_ND)} rows, the text leaves room for {wanted}")
+        x_BTD = self.embed_tokens(tokens_BT.clamp(min=0))
+        return x_BTD.masked_scatter(image_BT[..., None], rows_ND.to(x_BTD.dtype))
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Scores of every id, [..., V], from `hidden`."""
+        logits_BTV = self.lm_head(hidden_BTD)
+        if self.logit_scale != 1.0:
+            logits_BTV = logits_BTV * self.logit_scale
+        if self.unused_ids:
+            ids_N = torch.tensor(self.unused_ids, device=logits_BTV.device)
+            logits_BTV = logits_BTV.index_fill(-1, ids_N, torch.finfo(logits_BTV.dtype).min)
+        return logits_BTV
+
+    def auxiliaries(self, real_BT: Tensor) -> Iterator[Auxiliary]:
+        """What each layer's feed-forward wants beside the loss, where it wants anything."""
+        for block in self.layers:
+            assert isinstance(block, Block)
+            auxiliary = block.mlp.auxiliary(real_BT)
+            if auxiliary is not None:
+                yield auxiliary
 
     def parameter_count(self) -> int:
         """Distinct parameters; a tied head counts once."""
         return sum(p.numel() for p in self.parameters())
 
 
-def _initialise(module: nn.Module, std: float) -> None:
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=std)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+@torch.no_grad()
+def _initialise(net: nn.Module, std: float, scale: dict[str, float]) -> None:
+    """Matrices (and stacks of them) from a normal distribution, biases zero; norms keep their ones."""
+    for name, parameter in net.named_parameters():
+        if parameter.ndim >= 2:
+            factor = next((factor for ending, factor in scale.items() if name.endswith(ending)), 1.0)
+            parameter.normal_(std=std * factor)
+        elif name.endswith("bias"):
+            parameter.zero_()

@@ -107,7 +107,7 @@ class NetEngine(Engine):
         self._ids = whole
         device = self.net.embed_tokens.weight.device
         hidden_1TD = self.net.hidden(torch.tensor([new], device=device), cache=self._cache)
-        return self.net.lm_head(hidden_1TD[0, -1]).float()
+        return self.net.logits(hidden_1TD[0, -1]).float()
 
     def reset(self) -> None:
         """Forget everything read."""

@@ -32,8 +32,8 @@ def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
 
 def inverse_frequencies(rotary_dim: int, theta: float, factors: list[float] | None = None) -> Tensor:
     """``1 / (factor_i * theta^(2i/R))`` in fp32, [R/2] (LongRoPE, arXiv 2402.13753, section 3.1)."""
-    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64).float() / rotary_dim
-    scale = torch.tensor(factors, dtype=torch.float32) if factors is not None else 1.0
+    exponents = torch.arange(0, rotary_dim, 2, dtype=torch.int64, device="cpu").float() / rotary_dim
+    scale = torch.tensor(factors, dtype=torch.float32, device="cpu") if factors is not None else 1.0
     return 1.0 / (scale * theta**exponents)
 
 
@@ -46,33 +46,37 @@ def magnitude(context: int, original_context: int) -> float:
 
 @final
 class Table(nn.Module):
-    """Cos and sin of every position, [S, R], times a magnitude; grows when a longer sequence comes."""
+    """Cos and sin of every position, [S, R] fp32, times a magnitude.
+
+    Empty at first, it grows when a longer sequence comes: a net on the meta device costs nothing, and a context of
+    131,072 tokens costs memory only where it is used.
+    """
 
     cos_SR: Tensor
     sin_SR: Tensor
 
-    def __init__(self, frequencies_F: Tensor, length: int, scale: float) -> None:
+    def __init__(self, frequencies_F: Tensor, scale: float) -> None:
         super().__init__()
         self.frequencies_F, self.scale = frequencies_F, scale
-        self._fill(length, torch.device("cpu"))
+        self._fill(0, torch.device("cpu"))
 
     def _fill(self, length: int, device: torch.device) -> None:
-        angles_SF = torch.arange(length).float()[:, None] * self.frequencies_F[None, :]
+        angles_SF = torch.arange(length, device="cpu").float()[:, None] * self.frequencies_F[None, :]
         angles_SR = torch.cat((angles_SF, angles_SF), dim=-1)
         self.register_buffer("cos_SR", (angles_SR.cos() * self.scale).to(device), persistent=False)
         self.register_buffer("sin_SR", (angles_SR.sin() * self.scale).to(device), persistent=False)
 
-    def reach(self, length: int) -> None:
-        """Make the table at least this long."""
-        if length > self.cos_SR.shape[0]:
-            self._fill(length, self.cos_SR.device)
+    def reach(self, length: int, device: torch.device | None = None) -> None:
+        """Make the table at least this long (at once twice as long as it was), on this device, in fp32."""
+        device = device or self.cos_SR.device
+        short = length > self.cos_SR.shape[0]
+        if short or device != self.cos_SR.device or self.cos_SR.dtype != torch.float32:
+            self._fill(max(length, 2 * self.cos_SR.shape[0]) if short else self.cos_SR.shape[0], device)
 
     def forward(self, positions_BT: Tensor) -> Rotation:
+        if not torch.compiler.is_exporting():
+            self.reach(int(positions_BT.max()) + 1, positions_BT.device)
         return Rotation(F.embedding(positions_BT, self.cos_SR), F.embedding(positions_BT, self.sin_SR))
-
-
-def _longest(positions_BT: Tensor) -> int:
-    return int(positions_BT.max()) + 1
 
 
 @final
@@ -87,12 +91,15 @@ class RoPE(Position):
 
     def __init__(self, dims: Dims, theta: float = 10000.0, rotary_fraction: float = 1.0) -> None:
         super().__init__()
-        self.table = Table(inverse_frequencies(_rotary_dim(dims, rotary_fraction), theta), dims.context, 1.0)
+        self.table = Table(inverse_frequencies(_rotary_dim(dims, rotary_fraction), theta), 1.0)
 
     def forward(self, positions_BT: Tensor) -> Rotation:
-        if not torch.compiler.is_exporting():
-            self.table.reach(_longest(positions_BT))
         return self.table(positions_BT)
+
+    def fixed_for(self, context: int) -> RoPE:
+        fixed = copy.deepcopy(self)
+        fixed.table.reach(context)
+        return fixed
 
 
 @final
@@ -100,7 +107,8 @@ class LongRoPE(Position):
     """RoPE with each wavelength stretched by its own factor (arXiv 2402.13753; Phi-3 128K).
 
     Sequences of up to `original_context` tokens use the short list, longer ones the long list; cos and sin
-    are scaled by ``sqrt(1 + ln(s)/ln(original_context))``, s = context / original_context.
+    are scaled by ``sqrt(1 + ln(s)/ln(original_context))``, s = context / original_context, unless an mscale says
+    otherwise.
 
     Args:
         dims: the net's sizes; ``dims.context`` is the extended context.
@@ -110,7 +118,8 @@ class LongRoPE(Position):
         theta: base of the geometric series of wavelengths.
         rotary_fraction: share of each head's dimensions that is rotated.
         use: "auto" chooses the list by length; "short" or "long" pins one, as a bundle does.
-        attention_factor: overrides the scale of cos and sin; null computes it.
+        short_mscale: scale of cos and sin with the short list; null computes it.
+        long_mscale: scale of cos and sin with the long list; null computes it.
     """
 
     def __init__(
@@ -122,7 +131,8 @@ class LongRoPE(Position):
         theta: float = 10000.0,
         rotary_fraction: float = 1.0,
         use: Literal["auto", "short", "long"] = "auto",
-        attention_factor: float | None = None,
+        short_mscale: float | None = None,
+        long_mscale: float | None = None,
     ) -> None:
         super().__init__()
         rotary_dim = _rotary_dim(dims, rotary_fraction)
@@ -133,13 +143,10 @@ class LongRoPE(Position):
                 )
         self.original_context = original_context
         self.use = use
-        scale = magnitude(dims.context, original_context) if attention_factor is None else attention_factor
+        scale = magnitude(dims.context, original_context)
         tables = {
-            name: Table(inverse_frequencies(rotary_dim, theta, factors), length, scale)
-            for name, factors, length in (
-                ("short", short_factor, min(original_context, dims.context)),
-                ("long", long_factor, dims.context),
-            )
+            name: Table(inverse_frequencies(rotary_dim, theta, factors), scale if mscale is None else mscale)
+            for name, factors, mscale in (("short", short_factor, short_mscale), ("long", long_factor, long_mscale))
             if use in ("auto", name)
         }
         self.tables = nn.ModuleDict(tables)
@@ -148,10 +155,8 @@ class LongRoPE(Position):
         if torch.compiler.is_exporting():
             (only,) = self.tables  # a bundle holds one list: see fixed_for
             return self._table(only)(positions_BT)
-        longest = _longest(positions_BT)
-        table = self._table(("short", "long")[self.table_for(longest)])
-        table.reach(longest)
-        return table(positions_BT)
+        longest = int(positions_BT.max()) + 1
+        return self._table(("short", "long")[self.table_for(longest)])(positions_BT)
 
     def _table(self, name: str) -> Table:
         table = self.tables[name]

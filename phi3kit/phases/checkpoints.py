@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from phi3kit.phases.run_folder import RunFolder, write
@@ -22,7 +21,6 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: RunFolder, every_n_steps: int, keep: int = 2) -> None:
         self.folder, self.every_n_steps, self.keep = folder, every_n_steps, keep
-        self._random: torch.Tensor | None = None
 
     def on_train_batch_end(self, trainer: Trainer, phase: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -34,13 +32,3 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             for old in self.folder.checkpoints()[: -self.keep]:
                 old.unlink()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"random": torch.get_rng_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._random = state["random"]
-
-    def on_train_start(self, trainer: Trainer, phase: LightningModule) -> None:
-        if self._random is not None:
-            torch.set_rng_state(self._random.cpu())

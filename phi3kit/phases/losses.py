@@ -19,9 +19,9 @@ def token_losses(net: Decoder, batch: Batch) -> Tensor:
 
     Logits are computed for supervised tokens only: in SFT most tokens are prompt.
     """
-    hidden_BTD = net.hidden(batch.tokens_BT, batch.positions_BT, batch.documents_BT)
+    hidden_BTD = net.hidden(batch.tokens_BT, batch.positions_BT, batch.documents_BT, pictures=batch.pictures)
     supervised_BT = batch.labels_BT != IGNORED
-    logits_NV = net.lm_head(hidden_BTD[supervised_BT])
+    logits_NV = net.logits(hidden_BTD[supervised_BT])
     return F.cross_entropy(logits_NV.float(), batch.labels_BT[supervised_BT], reduction="none")
 
 

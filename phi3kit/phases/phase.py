@@ -2,7 +2,8 @@
 
 Special here: the loss of an optimizer step is the mean over *all* its supervised tokens (or pairs), also
 under gradient accumulation and on several devices. A micro-batch contributes its sum; the gradient is divided
-by the step's total just before the optimizer sees it.
+by the step's total just before the optimizer sees it. And: random draws (dropout, a router's sampling) are a pure
+function of the seed, the step and the device, so that a resumed run draws what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -87,17 +88,37 @@ class Phase(LightningModule, Family, ABC):
         self.schedule = schedule
         self.grad_norm = torch.tensor(float("nan"))
         self._counted = 0
+        self._seed = 0
 
     @abstractmethod
     def compute(self, batch: Batch) -> Loss:
         """Loss of one batch, on the net as it is now."""
 
+    def on_train_start(self) -> None:
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        trainer = self.trainer
+        step = trainer.global_step * trainer.accumulate_grad_batches + index % trainer.accumulate_grad_batches
+        drawn = self._seed * 1_000_003 + step * trainer.world_size + trainer.global_rank
+        torch.manual_seed(drawn % 2**63)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self.compute(batch)
         self._counted += loss.count
-        for name, value in {"loss": loss.mean(), **loss.metrics}.items():
+        beside, metrics = self._auxiliary(batch)
+        for name, value in {"loss": loss.mean(), **loss.metrics, **metrics}.items():
             self.log(f"train/{name}", value, batch_size=max(1, loss.count))
-        return loss.total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
+        total = loss.total + beside * loss.count
+        return total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
+
+    def _auxiliary(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The layers' losses beside the phase's own, summed, and the mean of each metric over the layers."""
+        found = list(self.net.auxiliaries(batch.documents_BT >= 0))
+        total = sum((auxiliary.loss for auxiliary in found), start=torch.zeros((), device=self.device))
+        names = dict.fromkeys(name for auxiliary in found for name in auxiliary.metrics)
+        means = {name: torch.stack([a.metrics[name] for a in found if name in a.metrics]).mean() for name in names}
+        return total, means
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         counted = torch.tensor(float(max(1, self._counted)), device=self.device)

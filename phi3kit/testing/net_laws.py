@@ -150,6 +150,7 @@ def _packed_documents_are_isolated(build: BuildAttention) -> None:
 @torch.no_grad()
 def _attention_exports(build: BuildAttention) -> None:
     net = tiny.net(attention=build)
+    net.position = net.position.fixed_for(net.dims.context)  # as an export does
     tokens_BT = tiny.batch(length=12).tokens_BT[:1]
     law = "Attention exports with torch.export, for any number of tokens"
     tokens = torch.export.Dim("tokens", min=2, max=net.dims.context)
