@@ -190,6 +190,11 @@ class VisionEncoder(nn.Module, Family, ABC):
     Laws: as many rows as `count` says; an image's rows do not depend on the other images of the batch.
     """
 
+    @property
+    @abstractmethod
+    def view_size(self) -> int:
+        """Height and width of a view, in pixels."""
+
     @abstractmethod
     def forward(self, pictures: Pictures) -> Tensor:
         """Embeddings of all images one after another, [N, D]."""

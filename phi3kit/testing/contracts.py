@@ -14,11 +14,13 @@ from phi3kit.families import family_of
 from phi3kit.testing import tiny
 from phi3kit.testing.batch_laws import check_batches
 from phi3kit.testing.corpus_laws import check_extractor, check_filter, check_reader, check_synthesizer
+from phi3kit.testing.expert_laws import check_router
 from phi3kit.testing.export_laws import check_backend, check_quantizer
 from phi3kit.testing.law import LawBroken
-from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_position
+from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_norm, check_position
 from phi3kit.testing.phase_laws import check_phase
 from phi3kit.testing.text_laws import check_tokenizer
+from phi3kit.testing.vision_laws import check_vision_encoder
 
 __all__ = [
     "LawBroken",
@@ -29,12 +31,15 @@ __all__ = [
     "check_extractor",
     "check_feed_forward",
     "check_filter",
+    "check_norm",
     "check_phase",
     "check_position",
     "check_quantizer",
     "check_reader",
+    "check_router",
     "check_synthesizer",
     "check_tokenizer",
+    "check_vision_encoder",
 ]
 
 
@@ -78,10 +83,13 @@ LAWS: dict[str, Callable[..., None]] = {
     "Extractor": _check_extractor,
     "FeedForward": check_feed_forward,
     "Filter": check_filter,
+    "Norm": check_norm,
     "Phase": _check_phase,
     "Position": check_position,
     "Quantizer": check_quantizer,
     "Reader": check_reader,
+    "Router": check_router,
     "Synthesizer": check_synthesizer,
     "Tokenizer": check_tokenizer,
+    "VisionEncoder": check_vision_encoder,
 }

@@ -51,9 +51,7 @@ def check_backend(build: Callable[[], Backend]) -> None:
     """
     net = tiny.net()
     tokens_BT = tiny.batch(length=12).tokens_BT[:1]
-    tokens = torch.export.Dim("tokens", min=2, max=net.dims.context)
-    program = torch.export.export(net, (tokens_BT,), dynamic_shapes=({1: tokens},))
-    content = build().lower(program, {"get_answer": 42})
+    content = build().lower(tiny.program(net, tokens_BT), {"get_answer": 42})
     stray = delegates_of(content) - build().delegates
     law = "a lowered program contains the delegates its backend names, and no others"
     require(not stray, law, f"it contains {sorted(stray)} beside {sorted(build().delegates)}")

@@ -50,6 +50,13 @@ def net(
     return built.eval()
 
 
+def program(net: Decoder, tokens_BT: torch.Tensor) -> torch.export.ExportedProgram:
+    """The net as a graph for any number of tokens, its positions fixed for its context, as in an export."""
+    net.position = net.position.fixed_for(net.dims.context)
+    tokens = torch.export.Dim("tokens", min=2, max=net.dims.context)
+    return torch.export.export(net, (tokens_BT,), dynamic_shapes=({1: tokens},))
+
+
 def documents() -> list[Document]:
     """A corpus: prose, code, numbers, questions, several scripts."""
     return [Document(id=f"tiny/{i}", text=text, source="tiny") for i, text in enumerate(TEXTS)]
