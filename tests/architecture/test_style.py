@@ -15,13 +15,14 @@ from phi3kit.families import Family, family_of
 
 PACKAGE = Path(phi3kit.__file__).parent
 TESTS = Path(__file__).parents[1]
-FILES = sorted(PACKAGE.rglob("*.py"))
+PLUGINS = PACKAGE.parent / "plugins"
+FILES = sorted([*PACKAGE.rglob("*.py"), *PLUGINS.glob("*/src/**/*.py")])
 BANNED = {"utils", "util", "helpers", "helper", "misc", "common", "manager"}
-OURS = [c for c in plugins.load().components if c.distribution == "phi3kit"]
+OURS = [c for c in plugins.load().components if c.distribution.startswith("phi3kit")]
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
+    return str(path.relative_to(PACKAGE.parent))
 
 
 def public(node: ast.AST) -> bool:
@@ -54,7 +55,7 @@ def test_a_missing_docstring_is_noticed(tmp_path):
 
 
 def test_module_names():
-    stems = [part.removesuffix(".py") for path in FILES for part in path.relative_to(PACKAGE).parts]
+    stems = [part.removesuffix(".py") for path in FILES for part in path.relative_to(PACKAGE.parent).parts]
     private = {stem for stem in stems if stem.startswith("_") and stem not in ("__init__", "__main__")}
     assert not private, f"jsonargparse hides components of underscore modules: {private}"
     assert not BANNED & set(stems)
@@ -134,6 +135,6 @@ def test_families_are_abstract():
 
 
 def test_test_files_have_names_of_their_own():
-    names = [path.name for path in TESTS.rglob("test_*.py")]
+    names = [path.name for folder in (TESTS, PLUGINS) for path in folder.rglob("test_*.py")]
     assert len(names) > 5
     assert len(names) == len(set(names)), sorted({n for n in names if names.count(n) > 1})
