@@ -28,7 +28,7 @@ def phi3kit_components() -> list[type]:
         Repetition,
     )
     from phi3kit.export import XNNPACK
-    from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, RMSNorm, RoPE
+    from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, Phi3Layout, RMSNorm, RoPE
     from phi3kit.phases import (
         DPO,
         ConversationBatches,
@@ -46,6 +46,7 @@ def phi3kit_components() -> list[type]:
         RoPE,
         RMSNorm,
         LayerNorm,
+        Phi3Layout,
         Cl100kTokenizer,
         HuggingFaceTokenizer,
         PythonDocs,
