@@ -111,27 +111,32 @@ class Conversation:
         messages: the turns in order.
         id: unique within its file.
         metadata: anything else (the kind of question, the object it is about).
+        images: files of the images that its ``<|image_k|>`` tags mean, as its own file gives them.
     """
 
     messages: tuple[Message, ...]
     id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt with a better and a worse answer, each a list of turns."""
+    """A prompt with a better and a worse answer, each a list of turns; `images` as in `Conversation`."""
 
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
     id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pictures:
     """The images of one forward pass, in the order in which their tokens come, row by row.
+
+    Not frozen: Lightning refuses to move a frozen dataclass to a device.
 
     Args:
         pixels_VCYX: normalised views of all images, one image's after the other's, [V, 3, height, width].

@@ -58,16 +58,30 @@ def _same(got: Sequence[Batch], wanted: Sequence[Batch], law: str, where: str) -
             torch.equal(getattr(one, name), getattr(other, name))
             for name in ("tokens_BT", "labels_BT", "positions_BT", "documents_BT")
         )
+        same = same and _same_pictures(one, other)
         require(same, law, f"{where}: batch {n} from there has samples {one.samples}, not {other.samples}")
+
+
+def _same_pictures(one: Batch, other: Batch) -> bool:
+    if one.pictures is None or other.pictures is None:
+        return one.pictures is other.pictures
+    same = one.pictures.grids == other.pictures.grids
+    return same and torch.equal(one.pictures.pixels_VCYX, other.pictures.pixels_VCYX)
 
 
 def _is_well_formed(batch: Batch, vocab_size: int) -> None:
     tokens_BT, labels_BT = batch.tokens_BT, batch.labels_BT
     shapes = {tuple(t.shape) for t in (tokens_BT, labels_BT, batch.positions_BT, batch.documents_BT)}
     require(len(shapes) == 1, "the tensors of a batch are all [B, T]", f"shapes {sorted(shapes)}")
-    fits = bool((tokens_BT >= 0).all() and (tokens_BT < vocab_size).all())
-    require(fits, "token ids are below vocab_size", f"{int(tokens_BT.min())} to {int(tokens_BT.max())}")
+    image_BT = tokens_BT < 0
+    require(
+        bool((tokens_BT < vocab_size).all()), "token ids are below vocab_size", f"there is a {int(tokens_BT.max())}"
+    )
+    law = "negative ids stand where images are"
+    require(bool(image_BT.any()) == (batch.pictures is not None), law, f"{int(image_BT.sum())} are negative")
     supervised_BT = labels_BT != IGNORED
+    pictured = int((supervised_BT & (image_BT | (labels_BT < 0))).sum())
+    require(pictured == 0, "no loss falls on the rows of an image", f"{pictured} of them carry loss")
     require(bool(supervised_BT.any()), "some token of a batch carries loss", f"none in samples {batch.samples}")
     padded = int((supervised_BT & (batch.documents_BT == PADDING)).sum())
     require(padded == 0, "padding carries no loss", f"{padded} padded positions do")

@@ -17,7 +17,7 @@ from phi3kit.records import Conversation, Message, Preference
 ROLES = ("system", "user", "assistant")
 MESSAGES = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 PREFERENCE = '{"prompt": P, "chosen": A, "rejected": A}, each a text or a list of {"role", "content"}'
-SHAPES = f"{MESSAGES} for conversations; {PREFERENCE} for preferences (optional everywhere: id, metadata)"
+SHAPES = f"{MESSAGES} for conversations; {PREFERENCE} for preferences (optional everywhere: id, metadata, images)"
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -42,6 +42,7 @@ def conversation_row(conversation: Conversation) -> Row:
         "id": conversation.id,
         "messages": _rows(conversation.messages),
         "metadata": conversation.metadata,
+        **({"images": list(conversation.images)} if conversation.images else {}),
     }
 
 
@@ -53,6 +54,7 @@ def preference_row(preference: Preference) -> Row:
         "chosen": _rows(preference.chosen),
         "rejected": _rows(preference.rejected),
         "metadata": preference.metadata,
+        **({"images": list(preference.images)} if preference.images else {}),
     }
 
 
@@ -124,7 +126,7 @@ def _conversation(row: Row, place: str) -> Conversation:
     messages = _messages(row["messages"], "messages")
     if all(message.role != "assistant" for message in messages):
         raise _BadRow("messages has no assistant turn; there is nothing to learn from it")
-    return Conversation(messages, str(row.get("id") or place), row.get("metadata") or {})
+    return Conversation(messages, str(row.get("id") or place), row.get("metadata") or {}, _images(row))
 
 
 def _preference(row: Row, place: str) -> Preference:
@@ -136,7 +138,7 @@ def _preference(row: Row, place: str) -> Preference:
     )
     if chosen == rejected:
         raise _BadRow("chosen and rejected are the same")
-    return Preference(prompt, chosen, rejected, str(row.get("id") or place), row.get("metadata") or {})
+    return Preference(prompt, chosen, rejected, str(row.get("id") or place), row.get("metadata") or {}, _images(row))
 
 
 def _after(prompt: tuple[Message, ...], answer: tuple[Message, ...], key: str) -> tuple[Message, ...]:
@@ -163,6 +165,13 @@ def _messages(value: Any, key: str, speaker: str | None = None) -> tuple[Message
             raise _BadRow(f"{key}[{number}] has content {_short(content)}; a text is expected")
         messages.append(Message(role, content))
     return tuple(messages)
+
+
+def _images(row: Row) -> tuple[str, ...]:
+    images = row.get("images") or []
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise _BadRow(f"images is {_short(images)}; a list of files is expected")
+    return tuple(images)
 
 
 def _short(value: Any) -> str:

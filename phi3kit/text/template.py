@@ -58,7 +58,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: boo
     ids: list[int] = []
     supervised: list[bool] = []
     for segment in segments(messages, tokenizer, generation=generation):
-        new, is_supervised = _encode(segment, tokenizer)
+        new, is_supervised = encode_segment(segment, tokenizer)
         ids += new
         supervised += is_supervised
     return Rendered(ids, supervised)
@@ -114,7 +114,7 @@ def _text(text: str, before: str, swallows: frozenset[str], *, supervised: bool 
         yield Segment(left, special=False, supervised=supervised, content_from=int(left == text))
 
 
-def _encode(segment: Segment, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def encode_segment(segment: Segment, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
     """Ids of a segment, and whether each is supervised: of an assistant's text, all but the template's newline
     (unless the content begins with white space and one token holds both)."""
     if segment.special:

@@ -100,3 +100,16 @@ def test_bad_preferences_and_files(tmp_path: Path) -> None:
         read_conversations(jsonl(tmp_path / "empty.jsonl"))
     with pytest.raises(UserError, match="is not Parquet"):
         read_conversations(jsonl(tmp_path / "x.parquet", "PAR?"))
+
+
+def test_images_survive(tmp_path: Path) -> None:
+    file = tmp_path / "seen.jsonl"
+    turns = [{"role": "user", "content": "<|image_1|>\nWhat is it?"}, {"role": "assistant", "content": "A lamp."}]
+    file.write_text(json.dumps({"messages": turns, "images": ["a/lamp.png"]}) + "\n")
+    (read,) = read_conversations(file)
+    assert read.images == ("a/lamp.png",)
+    file.write_text(json.dumps(conversation_row(read)) + "\n")
+    assert read_conversations(file) == [read]
+    file.write_text(json.dumps({"messages": turns, "images": "lamp.png"}) + "\n")
+    with pytest.raises(UserError, match=r'seen.jsonl:1: images is "lamp.png"; a list of files is expected'):
+        read_conversations(file)
