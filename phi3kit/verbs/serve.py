@@ -1,0 +1,44 @@
+"""``phi3kit serve PATH``: OpenAI-compatible chat and text completions over a run or a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from pathlib import Path
+
+from phi3kit.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    from aiohttp import web
+
+    from phi3kit.serve import load
+    from phi3kit.serve.http import Server
+
+    listening = listen(options.host, options.port)
+    engine, tokenizer = load(options.path)
+    name = options.name or options.path.resolve().name
+    host, port = listening.getsockname()[:2]
+    print(f"{name}: {engine.context} tokens of context, at http://{host}:{port}/v1 (Ctrl-C ends)", flush=True)
+    web.run_app(Server(engine, tokenizer, name).application(), sock=listening, print=None)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="phi3kit serve", description=__doc__)
+    parser.add_argument("path", type=Path, help="run folder or bundle folder")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default %(default)s")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default %(default)s")
+    parser.add_argument("--name", help="what the model is called; default: the folder's name")
+    return parser
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises `UserError` where the address is taken or not ours."""
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host") from error
