@@ -5,16 +5,17 @@ Ours are the field's names without the ``model.`` prefix that transformers' caus
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from phi3kit.errors import UserError
 from phi3kit.model.decoder import Decoder
-
-WEIGHTS = "model.safetensors"
+from phi3kit.model.stored import INDEX, WEIGHTS, Stored, open_stored
 
 
 def to_hugging_face(name: str) -> str:
@@ -30,18 +31,34 @@ def from_hugging_face(name: str) -> str:
 def hugging_face_state(net: Decoder) -> dict[str, Tensor]:
     """The net's parameters under Hugging Face names; a tied head is left out, as there."""
     return {
-        to_hugging_face(name): tensor.detach().contiguous()
+        to_hugging_face(name): whole(tensor.detach()).contiguous()
         for name, tensor in net.state_dict().items()
         if not (net.tied and name == "lm_head.weight")
     }
 
 
-def save(net: Decoder, folder: Path) -> Path:
-    """Write ``model.safetensors``; the file appears whole or not at all."""
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered from all devices, which all must ask for it; any other as it is."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+
+
+def save(net: Decoder, folder: Path, first: bool = True) -> Path:
+    """Write ``model.safetensors``; the file appears whole or not at all.
+
+    Args:
+        net: may be sharded; then every device calls this.
+        folder: where to.
+        first: this process is the one of several that writes.
+    """
     target = folder / WEIGHTS
     partial = target.with_suffix(".partial")
+    state = hugging_face_state(net)
+    if not first:
+        return target
     try:
-        save_file(hugging_face_state(net), partial, metadata={"format": "pt"})
+        save_file(state, partial, metadata={"format": "pt"})
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
@@ -50,24 +67,52 @@ def save(net: Decoder, folder: Path) -> Path:
 
 
 def load_into(net: Decoder, folder: Path) -> None:
-    """Read ``model.safetensors`` into a net, strictly: every name and shape must match."""
-    source = folder / WEIGHTS
-    if not source.is_file():
-        raise UserError(f"no weights at {source}; is {folder} a finished run?")
-    try:
-        state = {from_hugging_face(name): tensor for name, tensor in load_file(source).items()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{source} is damaged ({error}); train that phase again or restore the file") from error
-    if net.tied and "embed_tokens.weight" in state:
-        state.setdefault("lm_head.weight", state["embed_tokens.weight"])
-    own = net.state_dict()
-    missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
+    """Copy a run's weights into a net, strictly: every name and shape must match. One tensor at a time is read."""
+    own, stored = net.state_dict(), _fitting(net, folder)
+    with torch.no_grad():
+        for name, tensor in _own_tensors(net, stored):
+            own[name].copy_(tensor)
+            stored.forget()
+
+
+def assign_to(net: Decoder, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Make a run's weights a net's own, strictly, without copying: the parameters are the files' pages.
+
+    Args:
+        net: may be on the meta device; afterwards it is not.
+        folder: of the run.
+        dtype: what to convert the weights to; None: they stay what they are stored as.
+    """
+    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in _own_tensors(net, _fitting(net, folder))}
+    net.load_state_dict(state, strict=False, assign=True)
+    if net.tied:
+        net.lm_head.weight = net.embed_tokens.weight
+
+
+def _fitting(net: Decoder, folder: Path) -> Stored:
+    """The tensors of a run, if they are this net's by name and shape."""
+    stored = open_stored(folder)
+    source = folder / (next(iter(stored.files)) if len(stored.files) == 1 else INDEX)
+    if not stored.files:
+        raise UserError(f"no weights at {folder / WEIGHTS}; is {folder} a finished run?")
+    own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {from_hugging_face(name): form.shape for name, form in stored.forms.items()}
+    if net.tied and "embed_tokens.weight" in found:
+        found.setdefault("lm_head.weight", found["embed_tokens.weight"])
+    missing, unexpected = own.keys() - found.keys(), found.keys() - own.keys()
     if missing or unexpected:
         raise UserError(
             f"{source} holds another net: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}; "
             "the recipe's net must be the one the weights were trained with"
         )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            raise UserError(f"{source}: {name} is {list(tensor.shape)}, the recipe's net wants {list(own[name].shape)}")
-    net.load_state_dict(state)
+    for name, shape in found.items():
+        if shape != own[name]:
+            raise UserError(f"{source}: {name} is {list(shape)}, the recipe's net wants {list(own[name])}")
+    return stored
+
+
+def _own_tensors(net: Decoder, stored: Stored) -> Iterator[tuple[str, Tensor]]:
+    """The stored tensors under the net's names; a tied head comes with the embedding."""
+    for name in stored.place:
+        if not (net.tied and name == "lm_head.weight"):
+            yield from_hugging_face(name), stored.tensor(name)

@@ -11,6 +11,7 @@ from phi3kit.phases.quiet import hush  # noqa: E402
 
 hush()
 
+from phi3kit.phases.activation_checkpointing import ActivationCheckpointing  # noqa: E402
 from phi3kit.phases.batches import Batches  # noqa: E402
 from phi3kit.phases.chat_batches import ConversationBatches, PreferenceBatches  # noqa: E402
 from phi3kit.phases.dpo import DPO  # noqa: E402
@@ -22,6 +23,7 @@ from phi3kit.phases.token_stream import TokenStream  # noqa: E402
 
 __all__ = [
     "DPO",
+    "ActivationCheckpointing",
     "Batches",
     "ConversationBatches",
     "LossByLength",

@@ -11,7 +11,8 @@ from phi3kit.phases.run_folder import RunFolder, write
 
 @final
 class Checkpoints(Callback):
-    """Saves the training state at optimizer-step boundaries and keeps the newest ones.
+    """Saves the training state at optimizer-step boundaries and keeps the newest ones. Every device takes part (a
+    sharded net is gathered), the first one writes.
 
     Args:
         folder: of the run.
@@ -28,7 +29,9 @@ class Checkpoints(Callback):
             return
         if trainer.fit_loop._should_accumulate():
             return
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder.checkpoint_path(step))
+            return
         write(self.folder.checkpoint_path(step), trainer.save_checkpoint)
-        if trainer.is_global_zero:
-            for old in self.folder.checkpoints()[: -self.keep]:
-                old.unlink()
+        for old in self.folder.checkpoints()[: -self.keep]:
+            old.unlink()

@@ -44,8 +44,9 @@ class Console(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, phase: LightningModule, outputs: Any, batch: Batch, index: int
     ) -> None:
-        self.tokens += batch.tokens_BT.numel()
-        self.total_tokens += batch.tokens_BT.numel()
+        tokens = batch.tokens_BT.numel() * trainer.world_size
+        self.tokens += tokens
+        self.total_tokens += tokens
         step = trainer.global_step
         if trainer.fit_loop._should_accumulate():
             return

@@ -12,6 +12,7 @@ from torch import Tensor
 from phi3kit.model import Decoder
 from phi3kit.phases.losses import answer_log_probs, dpo_loss
 from phi3kit.phases.phase import Loss, Phase, Schedule
+from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
 
 
@@ -54,6 +55,12 @@ class DPO(Phase):
         """Freeze the reference. Runs before a checkpoint is restored, so a resumed run has the same one."""
         if not self._reference:
             self._reference = [copy.deepcopy(self.net).requires_grad_(False).eval()]
+
+    def configure_model(self) -> None:
+        """The reference is sharded as the net is."""
+        super().configure_model()
+        if self._device_mesh is not None:
+            shard(self.reference, self._device_mesh)
 
     def on_fit_start(self) -> None:
         self._reference = [self.reference.to(self.device)]

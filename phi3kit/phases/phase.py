@@ -17,9 +17,11 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from phi3kit.families import Family
-from phi3kit.model import Decoder
+from phi3kit.model import Decoder, weights
+from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
 
 
@@ -94,6 +96,17 @@ class Phase(LightningModule, Family, ABC):
     def compute(self, batch: Batch) -> Loss:
         """Loss of one batch, on the net as it is now."""
 
+    def configure_model(self) -> None:
+        """Shard the net where the strategy has a mesh of devices (FSDP2 by Lightning's `ModelParallelStrategy`).
+
+        Nothing learned is in a buffer, and tables of positions grow on each device as its batches ask: DDP, which
+        would send the first device's to all, is told to leave them alone.
+        """
+        buffers = [name for name, _ in self.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
+        if self._device_mesh is not None:
+            shard(self.net, self._device_mesh)
+
     def on_train_start(self) -> None:
         self._seed = torch.initial_seed()
 
@@ -126,7 +139,7 @@ class Phase(LightningModule, Family, ABC):
         self._counted = 0
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_div_(gradients, counted)
-        self.grad_norm = torch.nn.utils.get_total_norm(gradients)
+        self.grad_norm = weights.whole(torch.nn.utils.get_total_norm(gradients))
 
     def validation_step(self, batch: Batch, index: int) -> None:
         loss = self.compute(batch)

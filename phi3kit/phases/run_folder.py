@@ -34,10 +34,11 @@ class RunFolder:
 
     Args:
         path: the folder.
+        first: this process is the one of several that writes; the others' writing does nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, first: bool = True) -> None:
+        self.path, self.first = path, first
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a folder that holds the run of another recipe."""
@@ -53,7 +54,7 @@ class RunFolder:
     def claim(self, recipe: Recipe) -> None:
         """Write the recipe into the folder, once; from then on the folder is this recipe's."""
         config = self.path / "config.yaml"
-        if not config.is_file():
+        if self.first and not config.is_file():
             write(config, recipe.save)
 
     @property
@@ -69,7 +70,8 @@ class RunFolder:
         return self.path / "checkpoints" / f"step-{step:08d}.ckpt"
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        write(self.path / name, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
+        if self.first:
+            write(self.path / name, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name

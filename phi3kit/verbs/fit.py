@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("--start_from", type=Path | None, default=None, help="run folder whose weights to start from")
     parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's")
     parser.add_argument("--checkpoint_every", type=int, default=200, help="optimizer steps between checkpoints")
+    parser.add_argument(
+        "--rows_per_step",
+        type=int | None,
+        default=None,
+        help="rows (or pairs) of one optimizer step over all devices: sets trainer.accumulate_grad_batches",
+    )
     parser.add_class_arguments(Decoder, "net")
     parser.add_argument("--phase", type=Callable[[Decoder], Phase], help="what is learned: the loss")
     parser.add_argument("--data", type=Callable[[Tokenizer], Batches], help="what it is learned from")
@@ -44,9 +51,16 @@ def declare(parser: ArgumentParser) -> None:
 def main(arguments: list[str], *, summary: bool = True) -> int:
     """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
     report = fit(recipes.read("fit", declare, arguments, __doc__))
-    if summary:
+    if summary and first_process():
         show(report)
     return 0
+
+
+def first_process() -> bool:
+    """Whether this is the one process of several that writes and prints."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def fit(recipe: Recipe) -> dict[str, Any]:
@@ -56,20 +70,21 @@ def fit(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.phases.run_folder import RunFolder
     from phi3kit.text import save_tokenizer
 
-    folder = RunFolder(recipe.out)
+    folder = RunFolder(recipe.out, first_process())
     folder.check(recipe)
     if folder.finished:
         print(f"{folder.path} is done already")
         return folder.read_json("report.json") or {}
     parts = build(recipe)
     folder.claim(recipe)
-    save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
+    if folder.first:
+        save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
     begin = time.perf_counter()
     report = _train(recipe, folder, parts.phase, parts.data, parts.trainer)
     report["seconds"] = round(time.perf_counter() - begin, 1)
     report["parameters"] = parts.phase.net.parameter_count()
     report["headline"] = headline(report)
-    weights.save(parts.phase.net, folder.path)
+    weights.save(parts.phase.net, folder.path, first=folder.first)
     folder.write_json("report.json", report)
     folder.write_json("done.json", {"fingerprint": recipe.fingerprint})
     return report
@@ -128,6 +143,7 @@ def make_trainer(arguments: Namespace, extra: list[Any], logger: Any) -> Trainer
     from lightning import Trainer
 
     options = dict(arguments)
+    options["strategy"] = copy.deepcopy(options["strategy"])  # one strategy serves one Trainer
     options["callbacks"] = [*(options.get("callbacks") or []), *extra]
     if options.get("logger") is None:
         options["logger"] = logger
@@ -163,8 +179,10 @@ def _train(
     saver = Checkpoints(folder, config.checkpoint_every)
     logger = TensorBoardLogger(folder.path, name="", version="tensorboard")
     trainer = make_trainer(trainer_arguments, [console, saver], logger)
+    if config.rows_per_step is not None:
+        trainer.accumulate_grad_batches = _batches_per_step(config.rows_per_step, data.batch_size, trainer)
     resume = checkpoints[-1] if checkpoints else None
-    if resume:
+    if resume and folder.first:
         print(f"{folder.path}: going on from {resume.name}")
     _fit_from(trainer, phase, data, resume)
     end = evaluate(trainer_arguments, phase, data, "heldout")
@@ -175,6 +193,19 @@ def _train(
         "after": end,
         **{k: v for c in trainer.callbacks for k, v in getattr(c, "report", {}).items()},  # type: ignore[attr-defined]
     }
+
+
+def _batches_per_step(rows: int, batch_size: int, trainer: Trainer) -> int:
+    """How many batches every device adds up for an optimizer step of so many rows."""
+    devices = trainer.num_devices * trainer.num_nodes
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError("give either rows_per_step or trainer.accumulate_grad_batches, not both")
+    if rows < 1 or rows % (batch_size * devices):
+        raise UserError(
+            f"rows_per_step is {rows}, not a multiple of {batch_size} rows on each of {devices} devices; "
+            "change it, data.init_args.batch_size or trainer.devices"
+        )
+    return rows // (batch_size * devices)
 
 
 def _fit_from(trainer: Trainer, phase: Phase, data: Batches, checkpoint: Path | None) -> None:
