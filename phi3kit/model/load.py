@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -12,6 +15,8 @@ from phi3kit import plugins
 from phi3kit.errors import UserError
 from phi3kit.model import weights
 from phi3kit.model.decoder import Decoder
+
+T = TypeVar("T")
 
 
 def net_section(run: Path) -> dict[str, Any]:
@@ -25,19 +30,62 @@ def net_section(run: Path) -> dict[str, Any]:
     return content["net"]
 
 
-def build_net(section: dict[str, Any]) -> Decoder:
-    """A net with fresh weights from a recipe's ``net:`` section."""
+def build_net(section: dict[str, Any], device: str | None = None) -> Decoder:
+    """A net with fresh weights from a recipe's ``net:`` section.
+
+    Args:
+        section: as a recipe has it.
+        device: where its parameters are made; "meta" makes none, only their names and shapes.
+    """
+    with torch.device(device) if device else contextlib.nullcontext():
+        return _parsed(section, lambda parser, config: parser.instantiate(config).net)
+
+
+def whole_section(section: dict[str, Any]) -> dict[str, Any]:
+    """A ``net:`` section with every default spelled out and components under their short names.
+
+    Two sections that build the same net are equal in this form.
+    """
+    text = _parsed(section, lambda parser, config: parser.dump(config, skip_none=False))
+    return _short_names(yaml.safe_load(text)["net"])
+
+
+def _parsed(section: dict[str, Any], use: Callable[[ArgumentParser, Any], T]) -> T:
     plugins.load()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Decoder, "net")
     try:
-        return parser.instantiate(parser.parse_object({"net": section})).net
+        return use(parser, parser.parse_object({"net": section}))
     except ArgumentError as error:
         raise UserError(f"cannot rebuild the net from its recipe: {str(error).splitlines()[-1].strip()}") from error
 
 
-def load_run(run: Path) -> Decoder:
-    """The net of a finished run, in evaluation mode."""
-    net = build_net(net_section(run))
-    weights.load_into(net, run)
+def _short_names(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_short_names(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: value.rpartition(".")[-1] if key == "class_path" else _short_names(value) for key, value in content.items()
+    }
+
+
+def load_run(run: Path, dtype: torch.dtype | None = None) -> Decoder:
+    """The net of a finished run, in evaluation mode; its weights are the files' pages, read where they are needed.
+
+    Args:
+        run: its folder.
+        dtype: what to convert the weights to; None: they stay what they are stored as.
+    """
+    section = net_section(run)
+    net = build_net(section, "meta")
+    weights.assign_to(net, run, dtype)
+    if _something_left_on_meta(net):  # a component that makes tensors of its own when it is built
+        net = build_net(section)
+        weights.assign_to(net, run, dtype)
     return net.eval()
+
+
+def _something_left_on_meta(net: Decoder) -> bool:
+    own = (value for module in net.modules() for value in vars(module).values() if isinstance(value, torch.Tensor))
+    return any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers(), *own))

@@ -1,0 +1,94 @@
+"""The tensors of a folder, in one ``model.safetensors`` or in shards, as they lie on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import final
+
+from torch import Tensor
+
+from phi3kit.errors import UserError
+from phi3kit.model.tensor_file import Form, TensorFile, read
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+
+
+@final
+class Stored:
+    """Tensors by name, whatever file each is in; `files` are the open files by name.
+
+    Args:
+        paths: the files. Raises `UserError` where one is damaged, or two hold the same tensor.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.files: dict[str, TensorFile] = {path.name: read(path) for path in paths}
+        self.place: dict[str, str] = {}
+        for file_name, file in self.files.items():
+            for name in file.forms:
+                if name in self.place:
+                    raise UserError(f"{name} is in {self.place[name]} and again in {file_name}; remove one of them")
+                self.place[name] = file_name
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """Type and shape of every tensor."""
+        return {name: self.files[file].forms[name] for name, file in self.place.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, a view of its file's pages."""
+        return self.files[self.place[name]].tensor(name)
+
+    def forget(self) -> None:
+        """Give this process's pages of all files back."""
+        for file in self.files.values():
+            file.forget()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder's model; none where there are no weights.
+
+    Raises:
+        UserError: a shard is missing, which is named.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = sorted(set(_weight_map(folder / INDEX).values()))
+    else:
+        found = [match for path in folder.glob("model-*.safetensors") if (match := _SHARD.fullmatch(path.name))]
+        total = int(found[0][2]) if found else 0
+        names = [shard_name(number, total) for number in range(1, total + 1)]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} lacks {missing[0]}, one of its {len(names)} shards; download it again")
+    return [folder / name for name in names]
+
+
+def shard_name(number: int, total: int) -> str:
+    """``model-00001-of-00002.safetensors``; the only one of its kind is ``model.safetensors``."""
+    return WEIGHTS if total == 1 else f"model-{number:05d}-of-{total:05d}.safetensors"
+
+
+def open_stored(folder: Path) -> Stored:
+    """A folder's tensors. Raises `UserError`: a missing or damaged shard, or an index that its shards do not keep."""
+    stored = Stored(weight_files(folder))
+    if (folder / INDEX).is_file() and WEIGHTS not in stored.files:
+        for name, file in _weight_map(folder / INDEX).items():
+            if stored.place.get(name) != file:
+                raise UserError(f"{folder / INDEX} says that {name} is in {file}, where it is not; download both again")
+    return stored
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if any(Path(file).name != file for file in names.values()):
+            raise ValueError("a shard outside of the folder")
+        return names
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is damaged ({error!r}); download it again") from error

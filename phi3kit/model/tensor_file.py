@@ -1,0 +1,131 @@
+"""A safetensors file as it lies on disk: its tensors are views of its mapped pages, to read or to fill.
+
+Special here: nothing is copied on the way. Reading maps pages privately (a changed tensor never reaches the file);
+a new file has its whole size from the start, so that a full disk shows before the work and not in its middle, and
+`forget` hands pages back that were read or written, which keeps a conversion of any size small.
+
+The format (https://huggingface.co/docs/safetensors): the header's length in 8 bytes, the header as JSON, the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from phi3kit.errors import UserError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+ALIGNMENT = 8  # of the numbers' beginning, as the format's own writer has it
+
+
+class Form(NamedTuple):
+    """A tensor without its numbers."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+@final
+class TensorFile:
+    """An open safetensors file; see `read` and `create`.
+
+    Args:
+        path: of the file, which is whole.
+        writable: changes of its tensors reach the file.
+    """
+
+    def __init__(self, path: Path, writable: bool = False) -> None:
+        self.path = path
+        with open(path, "rb+" if writable else "rb") as file:
+            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
+            self._pages = mmap.mmap(file.fileno(), 0, access=access)
+        self.header = self._pages[8 : 8 + int.from_bytes(self._pages[:8], "little")]
+        self.forms: dict[str, Form] = {}
+        self._begin: dict[str, int] = {}
+        for name, about in json.loads(self.header).items():
+            if name != "__metadata__":
+                self.forms[name] = Form(_dtype(about["dtype"], name, path), tuple(about["shape"]))
+                self._begin[name] = 8 + len(self.header) + about["data_offsets"][0]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, its numbers being the file's pages."""
+        form = self.forms[name]
+        if not form.bytes:
+            return torch.empty(form.shape, dtype=form.dtype)
+        count = form.bytes // form.dtype.itemsize
+        return torch.frombuffer(self._pages, dtype=form.dtype, count=count, offset=self._begin[name]).view(form.shape)
+
+    def forget(self) -> None:
+        """Give this process's pages back; what was written stays written, what is needed again is read again."""
+        self._pages.madvise(mmap.MADV_DONTNEED)
+
+    def finish(self) -> None:
+        """Make what was written durable."""
+        self._pages.flush()
+
+
+def read(path: Path) -> TensorFile:
+    """Open a file. Raises `UserError` where it is no whole safetensors file."""
+    try:
+        with safe_open(path, "pt"):  # the reference reader's checks: the header, and that it accounts for every byte
+            pass
+        return TensorFile(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore or download that file again") from error
+
+
+def create(path: Path, header: bytes) -> TensorFile:
+    """A new file of the size its header says, full of zeros. Raises `OSError` where the disk has no room for it."""
+    size = 8 + len(header) + data_size(header)
+    with open(path, "xb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        file.write(len(header).to_bytes(8, "little") + header)
+    return TensorFile(path, writable=True)
+
+
+def data_size(header: bytes) -> int:
+    """Bytes of numbers that a header announces."""
+    entries = [about for name, about in json.loads(header).items() if name != "__metadata__"]
+    return max((about["data_offsets"][1] for about in entries), default=0)
+
+
+def header(forms: Mapping[str, Form]) -> bytes:
+    """The header of a file with these tensors, one after the other."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers wants to know the framework
+    begin = 0
+    for name, form in forms.items():
+        offsets = [begin, begin := begin + form.bytes]
+        entries[name] = {"dtype": NAMES[form.dtype], "shape": list(form.shape), "data_offsets": offsets}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % ALIGNMENT)
+
+
+def _dtype(name: str, tensor: str, path: Path) -> torch.dtype:
+    if name not in DTYPES:
+        raise UserError(f"{path}: {tensor} is of type {name}; {', '.join(DTYPES)} can be read")
+    return DTYPES[name]
