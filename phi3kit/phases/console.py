@@ -39,7 +39,8 @@ class Console(Callback):
     def on_train_start(self, trainer: Trainer, phase: LightningModule) -> None:
         self._since = self._begin = time.perf_counter()
         self._first_step = trainer.global_step
-        _forget_after(self.folder.path / "metrics.csv", trainer.global_step)
+        if trainer.is_global_zero:
+            _forget_after(self.folder.path / "metrics.csv", trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, phase: LightningModule, outputs: Any, batch: Batch, index: int
