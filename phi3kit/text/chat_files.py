@@ -72,7 +72,7 @@ class _UnknownShape(Exception):
 
 def _read(path: Path, convert: Callable[[Row, str], T]) -> list[T]:
     found = []
-    for place, row in _file_rows(path):
+    for place, row in file_rows(path):
         try:
             found.append(convert(row, place))
         except _BadRow as error:
@@ -84,8 +84,11 @@ def _read(path: Path, convert: Callable[[Row, str], T]) -> list[T]:
     return found
 
 
-def _file_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(file:line, row); lines count from 1, empty ones are skipped."""
+def file_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(file:line, row) of a JSONL (also .gz) or Parquet file; lines count from 1, empty ones are skipped.
+
+    Raises `UserError` with file and line.
+    """
     if not path.is_file():
         raise UserError(f"there is no file {str(path)!r}")
     if path.suffix == ".parquet":

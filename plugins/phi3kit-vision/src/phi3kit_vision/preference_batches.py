@@ -1,0 +1,97 @@
+"""Batches out of preferences about images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+from torch.utils.data import Dataset
+
+from phi3kit import Batch, Preference, UserError
+from phi3kit.families import Tokenizer
+from phi3kit.phases import Batches
+from phi3kit.records import Message
+from phi3kit.text import read_preferences
+from phi3kit_vision.hd import HDTransform
+from phi3kit_vision.prompt import Prompt, render_pictured
+from phi3kit_vision.rows import Pictured, lengths_of, pictured, pictured_batch, report_left_out
+
+
+@final
+class ImagePreferenceBatches(Batches):
+    """Pairs of answers about images: row 2i is the chosen one, row 2i + 1 the rejected one.
+
+    A row of the files: ``{"prompt": ..., "chosen": ..., "rejected": ..., "images": ["a.png", ...]}``. ``<|image_1|>``
+    in the prompt is where the first of the images stands, and so on; paths are relative to the file.
+
+    Args:
+        tokenizer: the net's.
+        train: a JSONL or Parquet file of ``prompt``, ``chosen``, ``rejected`` and ``images``.
+        heldout: the same, never trained on.
+        context: longest prompt and answer together, in tokens, image rows included; longer pairs are left out.
+        batch_size: pairs per batch and device.
+        crops: the most crops of one image: 16 for single images, 4 for several (Phi-3.5-vision's model card).
+        view: side of a view, in pixels; the net's `vision` must have the same.
+        patch: side of a patch, in pixels; the net's `vision` must have the same.
+        bos_after_image: the token that opens a conversation also follows each image, as in the public processor.
+        num_workers: processes that load ahead; 0 loads in the training process.
+        seed: of the shuffles.
+        heldout_batches: how many batches of held-out data make one evaluation; null means all.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        train: Path,
+        heldout: Path,
+        context: int,
+        batch_size: int,
+        crops: int = 16,
+        view: int = 336,
+        patch: int = 14,
+        bos_after_image: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+        heldout_batches: int | None = None,
+    ) -> None:
+        super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
+        self.files = {"train": Path(train), "heldout": Path(heldout)}
+        self.context, self.bos_after_image = context, bos_after_image
+        self.hd = HDTransform(crops, view, patch)
+        self._pairs: dict[str, list[list[Pictured]]] = {}
+
+    def samples(self, part: str) -> Dataset[Any]:
+        if part not in self._pairs:
+            file = self.files[part]
+            pairs = [self.pair(preference, file) for preference in read_preferences(file)]
+            kept = [pair for pair in pairs if max(len(one.text.ids) for one in pair) <= self.context]
+            report_left_out(file, len(pairs), len(kept), self.context)
+            self._pairs[part] = kept
+        return self._pairs[part]  # type: ignore[return-value]
+
+    def collate(self, samples: list[tuple[int, Any]]) -> Batch:
+        rows = [[one] for _, pair in samples for one in pair]
+        return pictured_batch(rows, self.tokenizer, [n for n, _ in samples], self.hd)
+
+    def pair(self, preference: Preference, file: Path) -> list[Pictured]:
+        """The chosen and the rejected answer, each after the prompt. Raises `UserError` naming file and pair."""
+        images = [file.parent / name for name in preference.images]
+        try:
+            lengths = lengths_of(images, self.hd)
+            prefix = len(self.render(preference.prompt, lengths).ids)
+            prompts = [
+                answer_only(self.render((*preference.prompt, *answer), lengths), prefix)
+                for answer in (preference.chosen, preference.rejected)
+            ]
+        except UserError as error:
+            raise UserError(f"{file}, preference {preference.id!r}: {error}") from error
+        return [pictured(prompt, images) for prompt in prompts]
+
+    def render(self, messages: tuple[Message, ...], lengths: list[int]) -> Prompt:
+        """A conversation as ids."""
+        return render_pictured(messages, lengths, self.tokenizer, bos_after_image=self.bos_after_image)
+
+
+def answer_only(prompt: Prompt, prefix: int) -> Prompt:
+    """The same with the loss on what follows the first `prefix` tokens (earlier assistant turns are prompt)."""
+    return prompt._replace(supervised=[False] * prefix + prompt.supervised[prefix:])

@@ -1,0 +1,116 @@
+"""What the three kinds of image batches share: texts with images, packed into rows, loaded when their batch comes.
+
+No loss falls where an image stands: neither is an image's row ever a label, nor is a token predicted at the last row
+of an image (the token after it carries no loss; in the usual prompts it is a newline).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from phi3kit import Batch, Pictures, UserError
+from phi3kit.families import Tokenizer
+from phi3kit.phases.batches import END_OF_DOCUMENT
+from phi3kit.phases.collate import Supervised, packed_batch
+from phi3kit_vision.hd import HDTransform
+from phi3kit_vision.image_files import BadImage, image_size, read_image
+from phi3kit_vision.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A tokenized text and the files of its images, in the order in which they come in it."""
+
+    text: Supervised
+    images: tuple[Path, ...] = ()
+
+
+def pictured(prompt: Prompt, images: Sequence[Path]) -> Pictured:
+    """A prompt with its images; the token after an image loses its loss."""
+    follows = [False, *(id < 0 for id in prompt.ids[:-1])]
+    wanted = [s and not f for s, f in zip(prompt.supervised, follows, strict=True)]
+    return Pictured(Supervised(prompt.ids, wanted), tuple(images[number] for number in prompt.order))
+
+
+def lengths_of(images: Sequence[Path], hd: HDTransform) -> list[int]:
+    """How many rows each image takes, from the headers of the files."""
+    lengths = []
+    for image in images:
+        try:
+            lengths.append(hd.count(image_size(image)))
+        except BadImage:
+            raise
+        except UserError as error:
+            raise BadImage(f"{image}: {error}") from error
+    return lengths
+
+
+def cut(one: Pictured, context: int) -> Pictured | None:
+    """The text cut to `context` tokens at its end; None where that would cut an image."""
+    ids, supervised = one.text.ids, one.text.supervised
+    if any(id < 0 for id in ids[context:]):
+        return None
+    return Pictured(Supervised(ids[:context], supervised[:context]), one.images)
+
+
+def fitting(file: Path, texts: Sequence[Pictured], context: int) -> list[Pictured]:
+    """The texts within `context` tokens, the last tokens of longer ones cut off, and what was done to them said once.
+
+    Raises:
+        UserError: no text with anything to learn is left.
+    """
+    fit = [cut(text, context) for text in texts]
+    shortened = sum(len(text.text.ids) > context for text, kept in zip(texts, fit, strict=True) if kept is not None)
+    dropped = sum(kept is None for kept in fit)
+    if shortened or dropped:
+        print(
+            f"phi3kit: {file}: {shortened + dropped} of {len(texts)} are longer than {context} tokens: "
+            f"{shortened} cut at the end, {dropped} left out because their images do not fit",
+            file=sys.stderr,
+        )
+    kept = [text for text in fit if text is not None and any(text.text.supervised)]
+    if not kept:
+        raise UserError(f"{file} holds nothing to learn within {context} tokens; raise context or lower crops")
+    return kept
+
+
+def next_fit(lengths: Sequence[int], capacity: int, seed: int) -> list[list[int]]:
+    """Shuffled sequences packed one after another into rows of `capacity` tokens, in linear time."""
+    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
+    rows: list[list[int]] = []
+    used = capacity
+    for number in order:
+        if used + lengths[number] > capacity:
+            rows.append([])
+            used = 0
+        rows[-1].append(number)
+        used += lengths[number]
+    return rows
+
+
+def pictured_batch(rows: list[list[Pictured]], tokenizer: Tokenizer, samples: list[int], hd: HDTransform) -> Batch:
+    """Rows of texts as a batch, their images read and cut into views now.
+
+    Raises:
+        BadImage: an image is damaged.
+    """
+    padding = tokenizer.special_tokens[END_OF_DOCUMENT]
+    batch = packed_batch([[one.text for one in row] for row in rows], padding, samples)
+    images = [image for row in rows for one in row for image in one.images]
+    if images:
+        seen = [hd(read_image(image)) for image in images]
+        batch.pictures = Pictures(torch.cat([views for views, _ in seen]), [grid for _, grid in seen])
+    return batch
+
+
+def report_left_out(file: Path, total: int, kept: int, context: int) -> None:
+    """Say how many were too long. Raises `UserError` where all are."""
+    if not kept:
+        raise UserError(f"{file} holds nothing within {context} tokens; raise context or lower crops")
+    if kept < total:
+        print(f"phi3kit: {file}: {total - kept} of {total} are longer than {context} tokens: left out", file=sys.stderr)

@@ -1,0 +1,102 @@
+"""Batches out of texts with images: pairs of image and caption, interleaved documents, plain texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+from torch.utils.data import Dataset
+
+from phi3kit import Batch, UserError
+from phi3kit.families import Tokenizer
+from phi3kit.phases import Batches
+from phi3kit.phases.batches import END_OF_DOCUMENT
+from phi3kit.text.chat_files import file_rows
+from phi3kit_vision.hd import HDTransform
+from phi3kit_vision.prompt import Prompt, encode_pictured, image_order
+from phi3kit_vision.rows import Pictured, fitting, lengths_of, next_fit, pictured, pictured_batch
+
+SHAPES = '{"image": "a.png", "text": "a caption"} or {"images": ["a.png", ...], "text": "... <|image_1|> ..."}'
+
+
+@final
+class ImageTextBatches(Batches):
+    """Documents with images packed into rows, for pretraining: the loss falls on all text, never on an image.
+
+    A row of the files: ``{"image": "a.png", "text": "a caption"}`` puts the image before the caption;
+    ``{"images": [...], "text": "..."}`` puts the k-th image where ``<|image_k|>`` stands; without images it is a
+    text. Paths are relative to the file. A document ends with ``<|endoftext|>``.
+
+    Args:
+        tokenizer: the net's.
+        train: a JSONL or Parquet file of ``text`` and ``image`` or ``images``.
+        heldout: the same, never trained on.
+        context: tokens per row, image rows included; longer documents are cut at the end, and left out where that
+            would cut an image.
+        batch_size: rows per batch and device.
+        crops: the most crops of one image.
+        view: side of a view, in pixels; the net's `vision` must have the same.
+        patch: side of a patch, in pixels; the net's `vision` must have the same.
+        bos_after_image: the token that opens a document also follows each image, as in the public processor.
+        num_workers: processes that load ahead; 0 loads in the training process.
+        seed: of the shuffles, which documents share a row included.
+        heldout_batches: how many batches of held-out data make one evaluation; null means all.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        train: Path,
+        heldout: Path,
+        context: int,
+        batch_size: int,
+        crops: int = 16,
+        view: int = 336,
+        patch: int = 14,
+        bos_after_image: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+        heldout_batches: int | None = None,
+    ) -> None:
+        super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
+        self.files = {"train": Path(train), "heldout": Path(heldout)}
+        self.context, self.bos_after_image = context, bos_after_image
+        self.hd = HDTransform(crops, view, patch)
+        self._rows: dict[str, list[list[Pictured]]] = {}
+
+    def samples(self, part: str) -> Dataset[Any]:
+        if part not in self._rows:
+            file = self.files[part]
+            documents = [self.document(place, row, file) for place, row in file_rows(file)]
+            texts = fitting(file, documents, self.context)
+            rows = next_fit([len(one.text.ids) for one in texts], self.context, self.seed)
+            self._rows[part] = [[texts[number] for number in row] for row in rows]
+        return self._rows[part]  # type: ignore[return-value]
+
+    def collate(self, samples: list[tuple[int, Any]]) -> Batch:
+        return pictured_batch([row for _, row in samples], self.tokenizer, [n for n, _ in samples], self.hd)
+
+    def document(self, place: str, row: dict[str, Any], file: Path) -> Pictured:
+        """A row of a file as ids. Raises `UserError` with its place."""
+        text, names = text_and_images(place, row)
+        images = [file.parent / name for name in names]
+        try:
+            order = image_order([text], len(images))
+            ids = list(encode_pictured(text, lengths_of(images, self.hd), self.tokenizer, self.bos_after_image))
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+        special = self.tokenizer.special_tokens
+        first = [] if self.tokenizer.opens_with is None else [special[self.tokenizer.opens_with]]
+        ids = [*first, *ids, special[END_OF_DOCUMENT]]
+        return pictured(Prompt(ids, [id >= 0 for id in ids], order), images)
+
+
+def text_and_images(place: str, row: dict[str, Any]) -> tuple[str, list[str]]:
+    """The text of a row, with tags, and its images. Raises `UserError` where it is of another shape."""
+    text, images = row.get("text"), row.get("images") or []
+    if row.get("image") is not None and not images:
+        images = [row["image"]]
+        text = f"<|image_1|>\n{text}" if isinstance(text, str) else text
+    if not isinstance(text, str) or not isinstance(images, list) or not all(isinstance(name, str) for name in images):
+        raise UserError(f"{place}: unknown shape, with keys {sorted(row)}; accepted: {SHAPES}")
+    return text, images
