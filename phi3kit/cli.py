@@ -22,6 +22,7 @@ VERBS = {
     "verify": ("phi3kit.verbs.verify", "prove a bundle again"),
     "chat": ("phi3kit.verbs.chat", "talk with a run or a bundle"),
     "serve": ("phi3kit.verbs.serve", "the same over HTTP: an OpenAI-compatible endpoint"),
+    "convert": ("phi3kit.verbs.convert", "a public checkpoint folder -> a run, or a run -> a public checkpoint folder"),
     "preview": ("phi3kit.verbs.preview", "a batch as the model sees it, tokens with loss in colour"),
     "plugins": ("phi3kit.verbs.plugins", "installed plugins; --check imports and checks them"),
     "new-plugin": ("phi3kit.verbs.new_plugin", "write a plugin package to start from"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,7 +56,7 @@ def _parsed(section: dict[str, Any], use: Callable[[ArgumentParser, Any], T]) ->
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Decoder, "net")
     try:
-        return use(parser, parser.parse_object({"net": section}))
+        return use(parser, parser.parse_object({"net": copy.deepcopy(section)}))
     except ArgumentError as error:
         raise UserError(f"cannot rebuild the net from its recipe: {str(error).splitlines()[-1].strip()}") from error
 

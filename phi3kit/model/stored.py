@@ -22,11 +22,11 @@ class Stored:
     """Tensors by name, whatever file each is in; `files` are the open files by name.
 
     Args:
-        paths: the files. Raises `UserError` where one is damaged, or two hold the same tensor.
+        files: open files. Raises `UserError` where two hold the same tensor.
     """
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.files: dict[str, TensorFile] = {path.name: read(path) for path in paths}
+    def __init__(self, files: list[TensorFile]) -> None:
+        self.files = {file.path.name: file for file in files}
         self.place: dict[str, str] = {}
         for file_name, file in self.files.items():
             for name in file.forms:
@@ -76,7 +76,7 @@ def shard_name(number: int, total: int) -> str:
 
 def open_stored(folder: Path) -> Stored:
     """A folder's tensors. Raises `UserError`: a missing or damaged shard, or an index that its shards do not keep."""
-    stored = Stored(weight_files(folder))
+    stored = Stored([read(path) for path in weight_files(folder)])
     if (folder / INDEX).is_file() and WEIGHTS not in stored.files:
         for name, file in _weight_map(folder / INDEX).items():
             if stored.place.get(name) != file:

@@ -65,12 +65,9 @@ class TensorFile:
             access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
             self._pages = mmap.mmap(file.fileno(), 0, access=access)
         self.header = self._pages[8 : 8 + int.from_bytes(self._pages[:8], "little")]
-        self.forms: dict[str, Form] = {}
-        self._begin: dict[str, int] = {}
-        for name, about in json.loads(self.header).items():
-            if name != "__metadata__":
-                self.forms[name] = Form(_dtype(about["dtype"], name, path), tuple(about["shape"]))
-                self._begin[name] = 8 + len(self.header) + about["data_offsets"][0]
+        self.forms = forms_in(self.header, str(path))
+        entries = json.loads(self.header)
+        self._begin = {name: 8 + len(self.header) + entries[name]["data_offsets"][0] for name in self.forms}
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, its numbers being the file's pages."""
@@ -125,7 +122,13 @@ def header(forms: Mapping[str, Form]) -> bytes:
     return text + b" " * (-len(text) % ALIGNMENT)
 
 
-def _dtype(name: str, tensor: str, path: Path) -> torch.dtype:
-    if name not in DTYPES:
-        raise UserError(f"{path}: {tensor} is of type {name}; {', '.join(DTYPES)} can be read")
-    return DTYPES[name]
+def forms_in(header: bytes, file: str = "") -> dict[str, Form]:
+    """Type and shape of each tensor of a header, in its order. Raises `UserError` where a type is unknown."""
+    forms = {}
+    for name, about in json.loads(header).items():
+        if name == "__metadata__":
+            continue
+        if about["dtype"] not in DTYPES:
+            raise UserError(f"{file}: {name} is of type {about['dtype']}; {', '.join(DTYPES)} can be read")
+        forms[name] = Form(DTYPES[about["dtype"]], tuple(about["shape"]))
+    return forms

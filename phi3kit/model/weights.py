@@ -68,7 +68,7 @@ def save(net: Decoder, folder: Path, first: bool = True) -> Path:
 
 def load_into(net: Decoder, folder: Path) -> None:
     """Copy a run's weights into a net, strictly: every name and shape must match. One tensor at a time is read."""
-    own, stored = net.state_dict(), _fitting(net, folder)
+    own, stored = net.state_dict(), fitting(net, folder)
     with torch.no_grad():
         for name, tensor in _own_tensors(net, stored):
             own[name].copy_(tensor)
@@ -83,14 +83,14 @@ def assign_to(net: Decoder, folder: Path, dtype: torch.dtype | None = None) -> N
         folder: of the run.
         dtype: what to convert the weights to; None: they stay what they are stored as.
     """
-    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in _own_tensors(net, _fitting(net, folder))}
+    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in _own_tensors(net, fitting(net, folder))}
     net.load_state_dict(state, strict=False, assign=True)
     if net.tied:
         net.lm_head.weight = net.embed_tokens.weight
 
 
-def _fitting(net: Decoder, folder: Path) -> Stored:
-    """The tensors of a run, if they are this net's by name and shape."""
+def fitting(net: Decoder, folder: Path) -> Stored:
+    """The tensors of a run as they lie on disk. Raises `UserError` where they are not this net's by name and shape."""
     stored = open_stored(folder)
     source = folder / (next(iter(stored.files)) if len(stored.files) == 1 else INDEX)
     if not stored.files:

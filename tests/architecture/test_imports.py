@@ -29,7 +29,7 @@ FOUNDATIONS = {
 LEVELS = [
     {"": FOUNDATIONS},
     {room: {room} for room in ("model", "text", "measures", "quantizers")},
-    {room: {room} for room in ("corpus", "phases", "safety", "evaluation", "export", "serve")},
+    {room: {room} for room in ("corpus", "phases", "safety", "evaluation", "export", "serve", "checkpoints")},
     {"top": {"cli", "builtin", "verbs"}, "testing": {"testing"}},
 ]
 PLACE = {name: (level, room) for level, rooms in enumerate(LEVELS) for room, names in rooms.items() for name in names}
