@@ -17,6 +17,7 @@ from phi3kit.testing.corpus_laws import check_extractor, check_filter, check_rea
 from phi3kit.testing.expert_laws import check_router
 from phi3kit.testing.export_laws import check_backend, check_quantizer
 from phi3kit.testing.law import LawBroken
+from phi3kit.testing.layout_laws import check_layout
 from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_norm, check_position
 from phi3kit.testing.phase_laws import check_phase
 from phi3kit.testing.text_laws import check_tokenizer
@@ -31,6 +32,7 @@ __all__ = [
     "check_extractor",
     "check_feed_forward",
     "check_filter",
+    "check_layout",
     "check_norm",
     "check_phase",
     "check_position",
@@ -83,6 +85,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Extractor": _check_extractor,
     "FeedForward": check_feed_forward,
     "Filter": check_filter,
+    "Layout": check_layout,
     "Norm": check_norm,
     "Phase": _check_phase,
     "Position": check_position,
