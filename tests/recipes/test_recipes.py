@@ -1,4 +1,4 @@
-"""Every recipe parses, names where it writes, and continues where the one before it ends."""
+"""Every recipe parses, names where it writes, and continues where one before it ends."""
 
 from __future__ import annotations
 
@@ -6,46 +6,103 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
+from recipe_folders import FOLDERS, RECIPES, content, lacks_factors, need_plugin, steps, with_factors
 
+from phi3kit import UserError
 from phi3kit import recipe as recipes
 from phi3kit.cli import VERBS
+from phi3kit.verbs.fit import declare
 from phi3kit.verbs.run import read_steps
 
-FOLDERS = sorted(p for p in (Path(__file__).parents[2] / "recipes").iterdir() if p.is_dir())
-FILES = [file for folder in FOLDERS for file in sorted(folder.glob("[0-9]*.yaml"))]
+FILES = [file for folder in FOLDERS for file in steps(folder)]
+MODELS = {
+    "phi3-mini", "phi35-mini", "phi3-medium", "phi4-mini", "phi4-mini-reasoning", "phi3-small", "phi35-moe",
+    "phi-mini-moe", "phi-tiny-moe", "phi3-vision", "phi35-vision",
+}  # fmt: skip
 
 
-def test_there_are_recipes() -> None:
-    assert len(FILES) >= 7
+def arguments(*files: Path) -> list[str]:
+    return [part for file in files for part in ("--recipe", str(file))]
+
+
+def test_every_model_has_a_folder() -> None:
+    assert {folder.name for folder in FOLDERS} == MODELS | {"pocket"}
+    for name in MODELS:
+        found = {file.name.split("-", 1)[0] for file in steps(RECIPES / name)}
+        assert {"1", "5", "6"} <= found, name
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f"{f.parent.name}/{f.name}")
-def test_a_recipe_parses_and_says_what_it_realises(file: Path) -> None:
+def test_a_recipe_parses_and_says_what_it_realises(file: Path, tmp_path: Path) -> None:
     assert file.read_text().startswith("# ")
-    verb = recipes.merge(recipes.read_layers(file))["verb"]
+    need_plugin(file.parent)
+    verb = content(file)["verb"]
     declare = import_module(VERBS[verb][0]).declare
-    recipe = recipes.read(verb, declare, ["--recipe", str(file)])
+    recipe = recipes.read(verb, declare, arguments(*with_factors([file], tmp_path)))
     assert recipe.out
     # What is saved parses again to the same.
-    again = recipes.read(verb, declare, ["--recipe", _saved(recipe)])
+    recipe.save(tmp_path / "config.yaml")
+    again = recipes.read(verb, declare, arguments(tmp_path / "config.yaml"))
     assert again.text() == recipe.text()
 
 
-def _saved(recipe: recipes.Recipe) -> str:
-    import tempfile
-
-    path = Path(tempfile.mkdtemp()) / "config.yaml"
-    recipe.save(path)
-    return str(path)
+OUTS = {content(file)["out"]: file.parent for file in FILES}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
 def test_every_step_starts_from_one_before_it(folder: Path) -> None:
-    steps = list(read_steps(folder))
+    """Or from another folder's step: vision begins with a trained language model."""
     seen = set()
-    for step in steps:
-        content = recipes.merge(recipes.read_layers(step.recipe))
-        if "start_from" in content:
-            assert content["start_from"] in seen
+    for step in read_steps(folder):
+        start = content(step.recipe).get("start_from")
+        assert start is None or start in seen or OUTS[start] != folder
         seen.add(str(step.out))
-    assert len({step.fingerprint for step in steps}) == len(steps)
+    assert len({step.fingerprint for step in read_steps(folder)}) == len(steps(folder))
+
+
+def test_no_two_recipes_write_the_same_folder() -> None:
+    assert len(OUTS) == len(FILES)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if lacks_factors(content(f))], ids=lambda f: f.parent.name)
+def test_lists_that_were_never_printed_are_asked_for_by_name(file: Path) -> None:
+    need_plugin(file.parent)
+    with pytest.raises(UserError, match=r"LongRoPE \(net\.position\) lacks short_factor, long_factor"):
+        recipes.read("fit", declare, arguments(file))
+
+
+LAYERED = [
+    (file, layer)
+    for file in FILES
+    if content(file)["verb"] == "fit" and file.parent.name != "pocket"
+    for layer in ("one-gpu.yaml", "multi-gpu.yaml")
+]
+
+
+@pytest.mark.parametrize(("file", "layer"), LAYERED, ids=lambda x: f"{x.parent.name}/{x.name}" if isinstance(x, Path) else x)
+def test_layers_for_gpus_keep_the_rows_of_a_step(file: Path, layer: str, tmp_path: Path) -> None:
+    """A step has the recipe's rows on one device and on eight, and the recipe's own callbacks stay."""
+    need_plugin(file.parent)
+    layers = [file.parent / layer, *with_factors([file], tmp_path)[1:]]
+    plain = recipes.read("fit", declare, arguments(file, *layers[1:])).config
+    config = recipes.read("fit", declare, arguments(file, *layers)).config
+    assert config.rows_per_step == plain.rows_per_step
+    assert config.trainer.devices == (1 if layer == "one-gpu.yaml" else 8)
+    assert config.trainer.accumulate_grad_batches == 1, "rows_per_step sets it"
+    assert config.rows_per_step % (config.data.init_args.batch_size * config.trainer.devices) == 0
+    kept = [c.class_path for c in plain.trainer.callbacks or []]
+    added = [c.class_path.rpartition(".")[2] for c in config.trainer.callbacks[len(kept) :]]
+    assert [c.class_path for c in config.trainer.callbacks[: len(kept)]] == kept
+    assert "ActivationCheckpointing" in added
+    if layer == "multi-gpu.yaml":
+        assert config.trainer.strategy.init_args.data_parallel_size == config.trainer.devices
+
+
+def test_the_layer_for_fine_tuning_fits_every_sft_recipe() -> None:
+    files = [file for file in FILES if file.name.startswith("5-sft") and file.parent.name != "pocket"]
+    assert len(files) >= 10
+    layer = yaml.safe_load((RECIPES / "fine-tune.yaml").read_text())
+    for file in files:
+        assert content(file)["phase"]["class_path"] == "NextToken"
+        assert content(file, RECIPES / "fine-tune.yaml")["rows_per_step"] == layer["rows_per_step"]
