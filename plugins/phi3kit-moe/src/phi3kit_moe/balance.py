@@ -31,12 +31,12 @@ def balance_of(routing: Routing, real_N: Tensor) -> Balance:
         routing: of every token.
         real_N: false where a token is padding; it counts for nothing.
     """
-    tokens_N1 = real_N.to(routing.probabilities_NE.dtype)[:, None]
-    mean_E = (routing.probabilities_NE * tokens_N1).sum(0) / tokens_N1.sum().clamp(min=1)
+    tokens_N1 = real_N.float()[:, None]
+    mean_E = (routing.probabilities_NE.float() * tokens_N1).sum(0) / tokens_N1.sum().clamp(min=1)
     with torch.no_grad():
         sent_E = _sent(routing.experts_NK, real_N, mean_E.shape[0])
         times_E = sent_E * routing.experts_NK.shape[1] / sent_E.sum().clamp(min=1)
-    return Balance(mean_E.shape[0] * (times_E.to(mean_E.dtype) * mean_E).sum(), sent_E / sent_E.sum().clamp(min=1))
+    return Balance(mean_E.shape[0] * (times_E * mean_E).sum(), sent_E / sent_E.sum().clamp(min=1))
 
 
 def _sent(experts_NK: Tensor, real_N: Tensor, n_experts: int) -> Tensor:
