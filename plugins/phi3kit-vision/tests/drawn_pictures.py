@@ -27,8 +27,10 @@ RECIPE: dict[str, Any] = {
         "position": {"class_path": "RoPE"},
         "vision": {
             "class_path": "CLIPVision",
-            "init_args": {"hidden": 32, "layers": 3, "heads": 2, "intermediate": 64, "image": 28, "patch": 7},
+            "init_args": {"hidden": 32, "layers": 3, "heads": 2, "intermediate": 64, "image": 28, "patch": 7}
+            | {"init_std": 0.1},  # 0.02 suits widths of thousands; here an image would begin too faint to be seen
         },
+        "init_std": 0.1,
     },
     "phase": {
         "class_path": "NextToken",
