@@ -340,6 +340,34 @@ class Filter(Family, ABC):
         """None to keep it; otherwise the reason, in a few words a report can count by."""
 
 
+class Cleaner(Family, ABC):
+    """Rewrites a document's text: masks, or takes lines out.
+
+    Laws: pure; keeps id and source; a document it does not change comes back equal; of one it does change, it adds
+    to ``metadata["cleaned"]`` what it changed, and how often.
+    """
+
+    @abstractmethod
+    def clean(self, document: Document) -> Document:
+        """The document, cleaned. The text may be empty afterwards."""
+
+
+class Splitter(Family, ABC):
+    """Splits text into words. What counts as a word decides the verdicts of many filters, so reports name it.
+
+    Laws: pure; every word is a piece of the text without white space, in the order of the text.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What manifests call it: another name wherever the words are others."""
+
+    @abstractmethod
+    def split(self, text: str) -> list[str]:
+        """The words, in order."""
+
+
 class Synthesizer(Family, ABC):
     """Makes new training material out of documents: texts, conversations or preferences."""
 

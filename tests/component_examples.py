@@ -38,6 +38,7 @@ def corpus() -> Path:
     folder = Path(_keep().name)
     documents = tiny.documents()
     (folder / "texts").mkdir()
+    (folder / "banned.txt").write_text("# not in here\nrubbish\nshouting all\n")
     for document in documents:
         (folder / "texts" / f"{document.id.replace('/', '-')}.txt").write_text(document.text)
     rows = [{"id": d.id, "text": d.text} for d in documents]
@@ -80,6 +81,7 @@ def prepared() -> Path:
 
 def examples() -> dict[str, dict[str, Build]]:
     """component -> label -> how to build it."""
+    from phi3kit.corpus.filters import BannedWords
     from phi3kit.corpus import ConversationFile, Files, JSONLines, ParquetFiles, PreferenceFile
     from phi3kit.model import LongRoPE
     from phi3kit.phases import ConversationBatches, PreferenceBatches, TokenStream
@@ -100,6 +102,7 @@ def examples() -> dict[str, dict[str, Build]]:
             "phi-3-mini": real(HuggingFaceTokenizer, "phi-3-mini/tokenizer.json"),
         },
         "Cl100kTokenizer": {"phi-3-small": real(Cl100kTokenizer, "phi-3-small/cl100k_base.tiktoken")},
+        "BannedWords": {"file": lambda: BannedWords(str(corpus() / "banned.txt"))},
         "Files": {"folder": lambda: Files(str(corpus() / "texts"))},
         "JSONLines": {"file": lambda: JSONLines(str(corpus() / "texts.jsonl"), id_field="id")},
         "ParquetFiles": {"file": lambda: ParquetFiles(str(corpus() / "texts.parquet"))},

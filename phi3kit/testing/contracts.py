@@ -13,7 +13,14 @@ from typing import Any
 from phi3kit.families import family_of
 from phi3kit.testing import tiny
 from phi3kit.testing.batch_laws import check_batches
-from phi3kit.testing.corpus_laws import check_extractor, check_filter, check_reader, check_synthesizer
+from phi3kit.testing.corpus_laws import (
+    check_cleaner,
+    check_extractor,
+    check_filter,
+    check_reader,
+    check_splitter,
+    check_synthesizer,
+)
 from phi3kit.testing.expert_laws import check_router
 from phi3kit.testing.export_laws import check_backend, check_quantizer
 from phi3kit.testing.law import LawBroken
@@ -29,6 +36,7 @@ __all__ = [
     "check_attention",
     "check_backend",
     "check_batches",
+    "check_cleaner",
     "check_extractor",
     "check_feed_forward",
     "check_filter",
@@ -39,6 +47,7 @@ __all__ = [
     "check_quantizer",
     "check_reader",
     "check_router",
+    "check_splitter",
     "check_synthesizer",
     "check_tokenizer",
     "check_vision_encoder",
@@ -82,6 +91,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Attention": check_attention,
     "Backend": check_backend,
     "Batches": _check_batches,
+    "Cleaner": check_cleaner,
     "Extractor": _check_extractor,
     "FeedForward": check_feed_forward,
     "Filter": check_filter,
@@ -92,6 +102,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Quantizer": check_quantizer,
     "Reader": check_reader,
     "Router": check_router,
+    "Splitter": check_splitter,
     "Synthesizer": check_synthesizer,
     "Tokenizer": check_tokenizer,
     "VisionEncoder": check_vision_encoder,

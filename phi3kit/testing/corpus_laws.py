@@ -1,12 +1,13 @@
-"""Laws of what makes a corpus: `Reader`, `Extractor`, `Filter`, `Synthesizer`."""
+"""Laws of what makes a corpus: `Reader`, `Extractor`, `Filter`, `Cleaner`, `Splitter`, `Synthesizer`."""
 
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Sequence
 
 from phi3kit.errors import UserError
-from phi3kit.families import Extractor, Filter, Reader, Synthesizer
+from phi3kit.families import Cleaner, Extractor, Filter, Reader, Splitter, Synthesizer
 from phi3kit.records import Conversation, Document, Preference
 from phi3kit.testing import tiny
 from phi3kit.testing.law import require
@@ -51,6 +52,61 @@ def check_filter(build: Callable[[], Filter], documents: Sequence[Document] = ()
         require(again == verdict, law, f"{_start(document)} got {verdict!r}, then {again!r}")
         require(other == verdict, law, f"{_start(document)} got {verdict!r}, from a new filter {other!r}")
         require(judged == document, "a filter leaves the document as it is", f"{_start(document)} was changed")
+
+
+def check_cleaner(build: Callable[[], Cleaner], documents: Sequence[Document] = ()) -> None:
+    """Every law of `Cleaner`: pure; the document keeps its id; what was changed is counted; it travels by pickle.
+
+    Args:
+        build: makes the cleaner.
+        documents: texts to clean beside the tiny corpus and a list of odd ones.
+    """
+    documents = [*documents, *tiny.documents(), *_odd()]
+    first = build()
+    travelled = pickle.loads(pickle.dumps(first))
+    for document in documents:
+        given = copy.deepcopy(document)
+        made = first.clean(given)
+        law = "a cleaner leaves the document it is given as it is"
+        require(given == document, law, f"{_start(document)} was changed")
+        same = (made.id, made.source) == (document.id, document.source)
+        require(same, "a cleaner keeps id and source", f"{_start(document)} became {made.id!r} of {made.source!r}")
+        law = "a cleaner is pure: the same document is always cleaned the same way"
+        require(first.clean(given) == made, law, f"{_start(document)} differs the second time")
+        require(travelled.clean(given) == made, law, f"{_start(document)} differs after pickling")
+        counts = made.metadata.get("cleaned", {})
+        if made.text == document.text:
+            law = "a document that is not changed comes back equal"
+            require(made == document, law, f"{_start(document)} came back with {made.metadata!r:.80}")
+        else:
+            law = "what a cleaner changes it counts in metadata"
+            fits = isinstance(counts, dict) and sum(counts.values()) > 0
+            require(fits, law, f"{_start(document)} was changed, counts are {counts!r:.80}")
+
+
+def check_splitter(build: Callable[[], Splitter], texts: Sequence[str] = ()) -> None:
+    """Every law of `Splitter`: pure, words stand in the text in their order, it has a name and travels by pickle.
+
+    Args:
+        build: makes the splitter.
+        texts: to split beside the tiny corpus and a list of odd ones.
+    """
+    splitter = build()
+    travelled = pickle.loads(pickle.dumps(splitter))
+    name = splitter.name
+    require(bool(name.strip()) and "\n" not in name, "a splitter has a name of one line", f"it is called {name!r}")
+    require(travelled.name == name, "a splitter keeps its name", f"{name!r} became {travelled.name!r}")
+    for text in [*texts, *(document.text for document in tiny.documents()), *ODD_TEXTS]:
+        words, again, other = splitter.split(text), splitter.split(text), travelled.split(text)
+        law = "a splitter is pure: the same text always has the same words"
+        require(words == again == other, law, f"{text[:30]!r} differs the second time")
+        end = 0
+        for word in words:
+            law = "a word is not empty and has no white space in it"
+            require(bool(word) and not any(map(str.isspace, word)), law, f"{text[:30]!r} has the word {word!r}")
+            at = text.find(word, end)
+            require(at >= 0, "words stand in the text, in order", f"{word!r} is not in {text[end : end + 40]!r}")
+            end = at + len(word)
 
 
 def check_reader(build: Callable[[], Reader], bad: tuple[Callable[[], Reader], str] | None = None) -> None:

@@ -10,7 +10,9 @@ from phi3kit.records import Document
 
 @final
 class Alphabet(Filter):
-    """Keeps documents whose words have letters (Gopher, arXiv 2112.11446, section A.1.1).
+    """Keeps documents whose words, between white space, have letters (Gopher, arXiv 2112.11446, section A.1.1).
+
+    `GopherQuality` has this rule and the others of the section, for web pages.
 
     Args:
         least_words_with_letters: share of the words that hold at least one letter; Gopher's 0.8 is for prose,

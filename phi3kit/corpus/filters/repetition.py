@@ -1,28 +1,37 @@
-"""Text that says the same again and again."""
+"""Text that says the same again and again, whatever it is made of: the light cousin of `GopherRepetition`."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import final
 
+from phi3kit.corpus.filters.gopher_repetition import MOST_OF_ONE_N_GRAM
 from phi3kit.families import Filter
 from phi3kit.records import Document
-
-# Share of the characters that the most frequent n-gram may take (Gopher, arXiv 2112.11446, table A1).
-MOST_OF_ONE_N_GRAM = {2: 0.20, 3: 0.18, 4: 0.16}
 
 
 @final
 class Repetition(Filter):
-    """Keeps documents that do not repeat themselves (Gopher, arXiv 2112.11446, table A1).
+    """Keeps documents that do not repeat themselves (after Gopher, arXiv 2112.11446, table A1).
+
+    Words are those between white space, lines count without their indentation: for source code, books and data
+    alike. `GopherRepetition` has every rule of the table, for web pages.
 
     Args:
         most_repeated_lines: share of the characters in lines that came before (Gopher: 0.2).
         most_repeated_runs: share of the words in runs of ten words that came before (Gopher, by characters: 0.1).
+        most_of_one: n -> share of the characters that the most frequent run of n words may take.
     """
 
-    def __init__(self, most_repeated_lines: float = 0.2, most_repeated_runs: float = 0.1) -> None:
+    def __init__(
+        self,
+        most_repeated_lines: float = 0.2,
+        most_repeated_runs: float = 0.1,
+        most_of_one: Mapping[int, float] = MOST_OF_ONE_N_GRAM,
+    ) -> None:
         self.most_repeated_lines, self.most_repeated_runs = most_repeated_lines, most_repeated_runs
+        self.most_of_one = dict(most_of_one)
 
     def reject(self, document: Document) -> str | None:
         """What is repeated, or None."""
@@ -32,7 +41,7 @@ class Repetition(Filter):
         if repeated > self.most_repeated_lines * n_characters:
             return "repeated lines"
         words = document.text.split()
-        for n, most in MOST_OF_ONE_N_GRAM.items():
+        for n, most in self.most_of_one.items():
             top = Counter(zip(*(words[i:] for i in range(n)), strict=False)).most_common(1)
             if top and top[0][1] > 1 and _characters(top[0]) > most * n_characters:
                 return f"one run of {n} words makes up much of it"
