@@ -17,6 +17,8 @@ from phi3kit.errors import UserError
 from phi3kit.model.decoder import Decoder
 from phi3kit.model.stored import INDEX, WEIGHTS, Stored, open_stored
 
+VISION = "vision_embed_tokens."
+
 
 def to_hugging_face(name: str) -> str:
     """``layers.0.mlp.down_proj.weight`` -> ``model.layers.0.mlp.down_proj.weight``; the head stays."""
@@ -67,8 +69,11 @@ def save(net: Decoder, folder: Path, first: bool = True) -> Path:
 
 
 def load_into(net: Decoder, folder: Path) -> None:
-    """Copy a run's weights into a net, strictly: every name and shape must match. One tensor at a time is read."""
-    own, stored = net.state_dict(), fitting(net, folder)
+    """Copy a run's weights into a net, strictly: every name and shape must match. One tensor at a time is read.
+
+    The run of a net without vision fills all but the vision of a net with it, which stays as it was built.
+    """
+    own, stored = net.state_dict(), fitting(net, folder, adding_vision=True)
     with torch.no_grad():
         for name, tensor in _own_tensors(net, stored):
             own[name].copy_(tensor)
@@ -89,8 +94,14 @@ def assign_to(net: Decoder, folder: Path, dtype: torch.dtype | None = None) -> N
         net.lm_head.weight = net.embed_tokens.weight
 
 
-def fitting(net: Decoder, folder: Path) -> Stored:
-    """The tensors of a run as they lie on disk. Raises `UserError` where they are not this net's by name and shape."""
+def fitting(net: Decoder, folder: Path, adding_vision: bool = False) -> Stored:
+    """The tensors of a run as they lie on disk. Raises `UserError` where they are not this net's by name and shape.
+
+    Args:
+        net: what they should fit.
+        folder: of the run.
+        adding_vision: a run without any vision fits a net with it.
+    """
     stored = open_stored(folder)
     source = folder / (next(iter(stored.files)) if len(stored.files) == 1 else INDEX)
     if not stored.files:
@@ -99,6 +110,8 @@ def fitting(net: Decoder, folder: Path) -> Stored:
     found = {from_hugging_face(name): form.shape for name, form in stored.forms.items()}
     if net.tied and "embed_tokens.weight" in found:
         found.setdefault("lm_head.weight", found["embed_tokens.weight"])
+    if adding_vision and not any(name.startswith(VISION) for name in found):
+        own = {name: shape for name, shape in own.items() if not name.startswith(VISION)}
     missing, unexpected = own.keys() - found.keys(), found.keys() - own.keys()
     if missing or unexpected:
         raise UserError(

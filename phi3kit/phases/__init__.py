@@ -15,6 +15,7 @@ from phi3kit.phases.activation_checkpointing import ActivationCheckpointing  # n
 from phi3kit.phases.batches import Batches  # noqa: E402
 from phi3kit.phases.chat_batches import ConversationBatches, PreferenceBatches  # noqa: E402
 from phi3kit.phases.dpo import DPO  # noqa: E402
+from phi3kit.phases.freeze import Freeze  # noqa: E402
 from phi3kit.phases.loss_by_length import LossByLength  # noqa: E402
 from phi3kit.phases.next_token import NextToken  # noqa: E402
 from phi3kit.phases.phase import Phase, Schedule  # noqa: E402
@@ -26,6 +27,7 @@ __all__ = [
     "ActivationCheckpointing",
     "Batches",
     "ConversationBatches",
+    "Freeze",
     "LossByLength",
     "NextToken",
     "Phase",

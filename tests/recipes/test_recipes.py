@@ -80,7 +80,9 @@ LAYERED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "layer"), LAYERED, ids=lambda x: f"{x.parent.name}/{x.name}" if isinstance(x, Path) else x)
+@pytest.mark.parametrize(
+    ("file", "layer"), LAYERED, ids=lambda x: f"{x.parent.name}/{x.name}" if isinstance(x, Path) else x
+)
 def test_layers_for_gpus_keep_the_rows_of_a_step(file: Path, layer: str, tmp_path: Path) -> None:
     """A step has the recipe's rows on one device and on eight, and the recipe's own callbacks stay."""
     need_plugin(file.parent)
