@@ -5,6 +5,7 @@ Give it a recipe of `fit`. It needs the data and the tokenizer, no weights.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,8 +110,20 @@ def documents(batch: Batch, row: int, tokenizer: Tokenizer, *, colour: bool) -> 
 def pieces(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     """Text that each id adds to the ids before it; newlines and control characters made visible.
 
-    A character of several ids appears with its last one.
+    A character of several ids appears with its last one, an image with its first row.
     """
+    found = []
+    for image, run in itertools.groupby(ids, key=lambda id: min(id, 0)):
+        stretch = list(run)
+        found += _rows(-image, len(stretch)) if image else _text_pieces(stretch, tokenizer)
+    return found
+
+
+def _rows(image: int, count: int) -> list[str]:
+    return [f"[image {image}: {count} rows]", *[""] * (count - 1)]
+
+
+def _text_pieces(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     found, done = [], ""
     for n in range(1, len(ids) + 1):
         text = tokenizer.decode(ids[:n])

@@ -31,6 +31,14 @@ trainer: {{accelerator: cpu, max_steps: 1}}
 """
 
 
+def test_images_are_told_not_spelled():
+    tokenizer = tiny.tokenizer()
+    before, after = tokenizer.encode("See "), tokenizer.encode(" the lamp.")
+    shown = pieces([*before, -1, -1, -1, -2, -2, *after], tokenizer)
+    assert len(shown) == len(before) + 5 + len(after)
+    assert "".join(shown) == "See [image 1: 3 rows][image 2: 2 rows] the lamp."
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("preview")

@@ -14,6 +14,7 @@ from phi3kit_vision.layout import Phi3VLayout
 from phi3kit import UserError
 from phi3kit.model import LongRoPE
 from phi3kit.model.load import build_net
+from phi3kit.testing import contracts
 
 # Phi-3-vision-128k-instruct (specification, sections 1.7 and Appendix A)
 CONFIG: dict[str, Any] = {
@@ -128,6 +129,16 @@ def test_the_config_written_is_the_public_one():
     same = [name for name in CONFIG if name in written and name != "img_processor"]
     assert {name: written[name] for name in same} == {name: CONFIG[name] for name in same}
     assert written["img_processor"] == {**CONFIG["img_processor"], "type_feature": "patch"}
+
+
+def test_it_keeps_the_laws():
+    """There and back through the converter included, bit for bit."""
+    config = Phi3VLayout().config(SMALL)
+    tower = "model.vision_embed_tokens.img_processor.vision_model"
+    contracts.check_layout(
+        Phi3VLayout, config,
+        [f"{tower}.embeddings.position_ids", "model.layers.0.self_attn.rotary_emb.inv_freq"],
+    )  # fmt: skip
 
 
 def test_every_number_of_the_net_once_and_the_embedding_twice():

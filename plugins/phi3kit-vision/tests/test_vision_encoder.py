@@ -157,6 +157,27 @@ def test_what_learns_where_clip_is_frozen(build):
     assert {name for name, p in encoder.named_parameters() if p.requires_grad} == expected
 
 
+def test_recomputing_gives_the_same_gradients(build):
+    gradients = []
+    for recompute in (False, True):
+        encoder = seeded(build, recompute=recompute)
+        assert learning(encoder)
+        gradients.append({name: p.grad for name, p in encoder.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+@pytest.mark.slow
+def test_features_of_the_whole_tower_equal_transformers():
+    """All of ViT-L/14-336, random weights: 1.2 GB twice."""
+    sizes = {"hidden": 1024, "layers": 24, "heads": 16, "intermediate": 4096, "image": 336, "patch": 14}
+    encoder = seeded(partial(CLIPVision, **sizes))
+    pixels_VCYX = pictures([(1, 1)], 336).pixels_VCYX
+    with torch.no_grad():
+        wanted = clip_of(encoder, sizes)(pixels_VCYX, output_hidden_states=True).hidden_states[-2][:, 1:]
+        torch.testing.assert_close(encoder.features(pixels_VCYX), wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_public_parameter_counts():
     """Specification, section 1.13."""
     dims = Dims(vocab_size=32064, hidden_size=3072, n_layers=32, n_heads=32, intermediate_size=8192, context=131072)

@@ -55,6 +55,8 @@ def test_all_three_phases_lower_their_losses(pictures: Path):
     assert tuned["after"]["loss"] < 0.5 * tuned["before"]["loss"]
     preferred = recipe("pairs", "ImagePreferenceBatches", **steps(16, start_from="tuned", phase=DPO))
     preferred = fit(pictures, "preferred", preferred)
+    unused = [name for name, p in load_run(pictures / "preferred").named_parameters() if not p.requires_grad]
+    assert any("post_layernorm" in name for name in unused)
     assert preferred["before"]["loss"] == pytest.approx(0.6931, abs=1e-3)  # the reference itself: log 2
     assert preferred["after"]["loss"] < 0.68
     assert preferred["after"]["reward_margin"] > 0.02

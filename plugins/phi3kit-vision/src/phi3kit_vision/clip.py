@@ -13,6 +13,7 @@ from typing import final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from phi3kit import UserError
 
@@ -98,17 +99,26 @@ class CLIPTower(nn.Module):
         image: side of a view, in pixels.
         patch: side of a patch, in pixels.
         feature_layer: which of the layers + 1 hidden states is taken, counted like a Python index.
+        recompute: keep only the input of each layer for the backward pass.
     """
 
     def __init__(
-        self, hidden: int, layers: int, heads: int, intermediate: int, image: int, patch: int, feature_layer: int
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        intermediate: int,
+        image: int,
+        patch: int,
+        feature_layer: int,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if hidden % heads:
             raise UserError(f"hidden {hidden} is not a multiple of heads {heads}; change one of them")
         if not -layers - 1 <= feature_layer <= layers:
             raise UserError(f"feature_layer {feature_layer} is none of {layers} layers; use {-layers - 1} to {layers}")
-        self.used = feature_layer % (layers + 1)
+        self.used, self.recompute = feature_layer % (layers + 1), recompute
         self.embeddings = Embeddings(hidden, image, patch)
         self.pre_layrnorm = nn.LayerNorm(hidden, EPS)
         stack = nn.ModuleList(Layer(hidden, heads, intermediate) for _ in range(layers))
@@ -123,7 +133,8 @@ class CLIPTower(nn.Module):
         stack = self.encoder["layers"]
         assert isinstance(stack, nn.ModuleList)
         for layer in stack[: self.used]:
-            x_NSC = layer(x_NSC)
+            keeps_all = not (self.recompute and torch.is_grad_enabled())
+            x_NSC = layer(x_NSC) if keeps_all else checkpoint(layer, x_NSC, use_reentrant=False)
         return x_NSC[:, 1:]
 
 
