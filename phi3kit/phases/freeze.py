@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from typing import final
 
 from lightning import Callback, LightningModule, Trainer
@@ -16,7 +17,7 @@ class Freeze(Callback):
     """Parameters that do not learn.
 
     Args:
-        parameters: patterns of their names in the net, with ``*`` for anything: "layers.*.mlp.*", "embed_tokens.weight".
+        parameters: patterns of their names in the net, ``*`` for anything: "layers.*.mlp.*", "embed_tokens.weight".
     """
 
     def __init__(self, parameters: list[str]) -> None:
@@ -35,6 +36,6 @@ class Freeze(Callback):
             raise UserError(f"Freeze: {', '.join(self.parameters)} leaves nothing to learn; name fewer")
 
 
-def _some(own: dict[str, object]) -> str:
+def _some(own: Iterable[str]) -> str:
     """One name of each kind, as they are in the first layer."""
     return ", ".join(name for name in own if not name.startswith("layers.") or name.startswith("layers.0."))
