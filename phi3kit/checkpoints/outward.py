@@ -125,9 +125,10 @@ class Outward(Conversion):
         now = self.layout.config(self.section)
         assert now is not None
         dtype = str(self._dtype()).removeprefix("torch.")
-        ids = token_ids(self.tokenizer) if self.tokenizer else {}
+        ids: dict[str, int | None] = {**token_ids(self.tokenizer)} if self.tokenizer else {}
         if self.origin is None:
-            return {**now, **ids, "torch_dtype": dtype}
+            unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # not the class's defaults
+            return {**now, **unknown, **ids, "torch_dtype": dtype}
         before = self.layout.config(whole_section(self.layout.net(self.origin.config)))
         assert before is not None
         config = changed_config(self.origin.config, before, now) | ids

@@ -105,7 +105,8 @@ def _check(folder: Path, layout: Layout, net: Decoder, parts: list[Part], stored
         wanted = tuple(own[part.ours][part.place].shape)
         if forms[part.theirs].shape != wanted:
             raise UserError(
-                f"{folder}: {part.theirs} is {list(forms[part.theirs].shape)}, {CONFIG} implies {list(wanted)}"
+                f"{folder}: {part.theirs} is {list(forms[part.theirs].shape)}, {CONFIG} implies {list(wanted)}; "
+                f"correct {CONFIG} or download the weights again"
             )
     copies = doubled(layout, net)
     rest = [name for name in forms if name not in {part.theirs for part in parts} and name not in copies]

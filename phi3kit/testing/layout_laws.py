@@ -20,7 +20,7 @@ from phi3kit.model import Decoder
 from phi3kit.model.load import build_net, load_run, whole_section
 from phi3kit.model.stored import INDEX, Stored, open_stored, shard_name
 from phi3kit.model.tensor_file import Form, create, header
-from phi3kit.testing.law import require
+from phi3kit.testing.law import LawBroken, require
 
 ELSE = {"class_path": "SomethingElse"}
 
@@ -59,7 +59,7 @@ def _refuses_a_config_without_sizes(layout: Layout) -> None:
     except UserError:
         return
     except Exception as error:
-        raise AssertionError(f"law broken: {law}; it raised {error!r}, not UserError") from error
+        raise LawBroken(f"law broken: {law}; it raised {error!r}, not UserError") from error
     require(False, law, "it made a net of it")
 
 
