@@ -331,6 +331,14 @@ class Reader(Family, ABC):
     def read(self) -> Iterator[Document]:
         """All documents, in order."""
 
+    def files(self) -> list[tuple[str, Path]]:
+        """(name for ids, file) of every file it reads, in order, where each can be read alone. Default: none."""
+        return []
+
+    def read_file(self, name: str, file: Path) -> Iterator[Document]:
+        """The documents of one of its `files`. A reader that has files reads them one after the other."""
+        raise NotImplementedError
+
 
 class Filter(Family, ABC):
     """Decides whether a document stays. Pure: the same document always gets the same verdict."""
@@ -374,6 +382,27 @@ class Synthesizer(Family, ABC):
     @abstractmethod
     def make(self, documents: Iterable[Document]) -> Iterator[Document | Conversation | Preference]:
         """Everything it makes, deterministic for the same documents in the same order."""
+
+
+class Executor(Family, ABC):
+    """Where the ranks of a stage of `prepare` run: this machine, a cluster.
+
+    Laws: every rank that is not done runs once; one that is done does not run again; a failure ends it.
+    """
+
+    @abstractmethod
+    def run(self, name: str, steps: Sequence[Any], ranks: int, log: Path) -> None:
+        """Run a datatrove pipeline's ranks, and return when all have ended, well or not.
+
+        Args:
+            name: of the stage.
+            steps: the pipeline; it is pickled where a rank runs elsewhere.
+            ranks: how many there are.
+            log: folder of datatrove's completion marks; a rank that has one is done.
+
+        Raises:
+            UserError: the ranks could not be started, or one was killed.
+        """
 
 
 # ------------------------------------------------------------------------------------------------ export

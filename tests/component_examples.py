@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+import scorer_examples
 
 from phi3kit.records import Document
 from phi3kit.testing import tiny
@@ -44,6 +46,12 @@ def corpus() -> Path:
     rows = [{"id": d.id, "text": d.text} for d in documents]
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "texts.parquet")
+    with (folder / "pages.warc.gz").open("wb") as archive:
+        write_pages(archive, {f"http://pages/{d.id}": d.text for d in documents})
+    (folder / "saved").mkdir()
+    table = pyarrow.Table.from_pylist(rows)
+    with pyarrow.ipc.new_stream(str(folder / "saved/data-00000-of-00001.arrow"), table.schema) as stream:
+        stream.write_table(table)
     chats, pairs = [], []
     for i in range(40):
         question = {"role": "user", "content": f"What is {i} plus {i}?"}
@@ -54,6 +62,24 @@ def corpus() -> Path:
     (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     return folder
+
+
+def write_pages(archive: IO[bytes], texts: dict[str, str]) -> None:
+    """Texts as HTML pages of a web archive, by their addresses."""
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+
+    writer = WARCWriter(archive, gzip=True)
+    for address, text in texts.items():
+        page = f"<html><body><article><p>{text}</p></article></body></html>".encode()
+        headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.0")
+        record = writer.create_warc_record(address, "response", payload=io.BytesIO(page), http_headers=headers)
+        writer.write_record(record)
+
+
+def cluster() -> Any:
+    """An executor on a cluster."""
+    pytest.skip("takes a minute: tests/corpus/test_executors.py, marked slow, checks the laws on a cluster of one")
 
 
 @functools.cache
@@ -81,8 +107,8 @@ def prepared() -> Path:
 
 def examples() -> dict[str, dict[str, Build]]:
     """component -> label -> how to build it."""
+    from phi3kit.corpus import WARC, ConversationFile, Files, JSONLines, ParquetFiles, PreferenceFile, SavedDataset
     from phi3kit.corpus.filters import BannedWords
-    from phi3kit.corpus import ConversationFile, Files, JSONLines, ParquetFiles, PreferenceFile
     from phi3kit.model import LongRoPE
     from phi3kit.phases import ConversationBatches, PreferenceBatches, TokenStream
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
@@ -91,6 +117,7 @@ def examples() -> dict[str, dict[str, Build]]:
     chat, pairs = ({split: folder / f"{split}.jsonl" for split in ("train", "heldout")} for folder in (
         corpus() / "data" / "chat", corpus() / "data" / "preferences"))  # fmt: skip
     return {
+        **scorer_examples.examples(),
         "LongRoPE": {
             "switching": partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16),
             "long": partial(
@@ -106,6 +133,10 @@ def examples() -> dict[str, dict[str, Build]]:
         "Files": {"folder": lambda: Files(str(corpus() / "texts"))},
         "JSONLines": {"file": lambda: JSONLines(str(corpus() / "texts.jsonl"), id_field="id")},
         "ParquetFiles": {"file": lambda: ParquetFiles(str(corpus() / "texts.parquet"))},
+        "SavedDataset": {"folder": lambda: SavedDataset(str(corpus() / "saved"))},
+        "WARC": {"archive": lambda: WARC(str(corpus() / "pages.warc.gz"))},
+        "Slurm": {"cluster": cluster},
+        "Ray": {"cluster": cluster},
         "ConversationFile": {"file": lambda: ConversationFile(str(corpus() / "chats.jsonl"))},
         "PreferenceFile": {"file": lambda: PreferenceFile(str(corpus() / "pairs.jsonl"))},
         "TokenStream": {
@@ -127,7 +158,7 @@ def _files(splits: dict[str, Path]) -> dict[str, Path]:
 
 def bad_files() -> dict[str, tuple[Build, str]]:
     """reader -> (how to build one that meets a bad file, the file's name)."""
-    from phi3kit.corpus import Files, JSONLines, ParquetFiles
+    from phi3kit.corpus import WARC, Files, JSONLines, ParquetFiles, SavedDataset
 
     def reading(cls: type, name: str, content: bytes) -> tuple[Build, str]:
         def build() -> Any:
@@ -140,6 +171,8 @@ def bad_files() -> dict[str, tuple[Build, str]]:
         "Files": reading(Files, "latin.txt", "naïve".encode("latin-1")),
         "JSONLines": reading(JSONLines, "cut.jsonl", b'{"text": "whole"}\n{"text": "cu'),
         "ParquetFiles": reading(ParquetFiles, "cut.parquet", b"PAR1 and then nothing"),
+        "SavedDataset": reading(SavedDataset, "cut.arrow", b"ARROW1 and then nothing"),
+        "WARC": reading(WARC, "cut.warc.gz", b"\x1f\x8b and then nothing"),
     }
 
 

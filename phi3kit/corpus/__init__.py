@@ -1,7 +1,8 @@
 """Raw documents to tokens: readers, extractors, filters, Python's documentation, and `prepare` itself."""
 
 from phi3kit.corpus.chats import ConversationFile, PreferenceFile
-from phi3kit.corpus.extractors import HTML, Markdown, PlainText
+from phi3kit.corpus.engine.executors import Local, Ray, Slurm
+from phi3kit.corpus.extractors import HTML, FastHTML, Markdown, PlainText
 from phi3kit.corpus.files import Files, JSONLines, ParquetFiles
 from phi3kit.corpus.filters import (
     Alphabet,
@@ -26,10 +27,14 @@ from phi3kit.corpus.filters import (
 from phi3kit.corpus.preparation import Preparation
 from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.python_docs import DocstringExercises, PythonDocs, PythonPreferences, PythonQuestions
+from phi3kit.corpus.queries import Mixture, Query
+from phi3kit.corpus.sources import Source
+from phi3kit.corpus.web import WARC, SavedDataset
 from phi3kit.corpus.words import FineWebWords, GopherWords
 
 __all__ = [
     "HTML",
+    "WARC",
     "Alphabet",
     "BannedWords",
     "BlockedURLs",
@@ -39,6 +44,7 @@ __all__ = [
     "C4Quality",
     "ConversationFile",
     "DocstringExercises",
+    "FastHTML",
     "Files",
     "FineWebQuality",
     "FineWebWords",
@@ -48,8 +54,10 @@ __all__ = [
     "JSONLines",
     "Language",
     "Length",
+    "Local",
     "Markdown",
     "MaskPersonalData",
+    "Mixture",
     "ParquetFiles",
     "PersonalData",
     "PlainText",
@@ -59,8 +67,13 @@ __all__ = [
     "PythonDocs",
     "PythonPreferences",
     "PythonQuestions",
+    "Query",
+    "Ray",
     "Reasoning",
     "Repetition",
+    "SavedDataset",
     "ScoreLimit",
+    "Slurm",
+    "Source",
     "SourceCode",
 ]

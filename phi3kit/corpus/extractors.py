@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import final
 
 from phi3kit.errors import UserError
@@ -53,31 +58,86 @@ class HTML(Extractor):
 
     Args:
         tables: keep tables.
+        timeout: seconds after which a page counts as unreadable.
     """
 
-    def __init__(self, tables: bool = True) -> None:
-        self.tables = tables
-        _probe()
+    def __init__(self, tables: bool = True, timeout: float = 20.0) -> None:
+        self.tables, self.timeout = tables, timeout
+        _probe("trafilatura", "trafilatura lxml_html_clean", self)
 
     def extract(self, content: bytes, name: str) -> str:
         """The text; empty when the page has none."""
         import trafilatura
 
-        tree = trafilatura.load_html(content)
-        if tree is None:
-            raise UserError(f"{name} is not HTML")
-        main = trafilatura.extract(tree, include_comments=False, include_tables=self.tables)
-        return f"{main or trafilatura.html2txt(content)}\n"
+        with within(self.timeout, name):
+            tree = trafilatura.load_html(content)
+            if tree is None:
+                raise UserError(f"{name} is not HTML")
+            main = trafilatura.extract(tree, include_comments=False, include_tables=self.tables)
+            return f"{main or trafilatura.html2txt(content)}\n"
 
 
-def _probe() -> None:
-    """Fail now, and not page by page, where the extractor does not work."""
+@final
+class FastHTML(Extractor):
+    """The main text of a web page, by resiliparse: about ten times as fast as trafilatura, and less strict.
+
+    Args:
+        links: keep the addresses of links.
+        timeout: seconds after which a page counts as unreadable.
+    """
+
+    def __init__(self, links: bool = False, timeout: float = 20.0) -> None:
+        self.links, self.timeout = links, timeout
+        _probe("resiliparse.extract.html2text", "resiliparse", self)
+
+    def extract(self, content: bytes, name: str) -> str:
+        """The text; empty when the page has none."""
+        from resiliparse.extract.html2text import extract_plain_text
+        from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+
+        with within(self.timeout, name):
+            page = bytes_to_str(content, detect_encoding(content) or "utf-8")
+            text = extract_plain_text(page, main_content=True, links=self.links, alt_texts=False, noscript=False)
+            return f"{text.strip()}\n"
+
+
+PAGE = b"""<html><body><article><h1>The lamp</h1><p>The lamp on the harbour wall turns twice a minute, and ships
+count the turns; so they know where they are.</p></article></body></html>"""
+
+
+def _probe(module: str, packages: str, extractor: Extractor) -> None:
+    """Fail now, and not page by page, where an extractor does not work."""
     try:
-        import trafilatura
+        import_module(module)
     except ImportError as error:
         raise UserError(
-            f"HTML needs trafilatura, which cannot be imported ({error}); pip install trafilatura lxml_html_clean"
+            f"{type(extractor).__name__} needs {module}, which cannot be imported ({error}); pip install {packages}"
         ) from error
-    page = "<html><body><article><p>The lamp on the harbour wall turns twice a minute.</p></article></body></html>"
-    if "harbour" not in (trafilatura.extract(page) or ""):
-        raise UserError(f"trafilatura {trafilatura.__version__} finds no text in a simple page; reinstall it")
+    if "harbour" not in extractor.extract(PAGE, "a simple page"):
+        raise UserError(f"{module} finds no text in a simple page; pip install --upgrade {packages}")
+
+
+TIMED_OUT = "took too long"
+
+
+@contextmanager
+def within(seconds: float, name: str) -> Iterator[None]:
+    """Interrupt the block after so many seconds, where that is possible: in a process's main thread.
+
+    Raises:
+        UserError: it took longer; the message holds `TIMED_OUT`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise UserError(f"{name}: extracting its text {TIMED_OUT} (more than {seconds:g} s)")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

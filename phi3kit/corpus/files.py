@@ -10,10 +10,11 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, final
 
-from phi3kit.corpus.extractors import HTML, Markdown, PlainText
+from phi3kit.corpus.extractors import HTML, TIMED_OUT, Markdown, PlainText
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -23,6 +24,7 @@ BY_SUFFIX: dict[str, type[Extractor]] = {
     **dict.fromkeys((".md", ".markdown"), Markdown),
     **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
 }
+ROWS_AT_ONCE = 1000  # of a Parquet or Arrow file in memory
 UNREADABLE = "unreadable"  # metadata key: why a document has no text; `prepare` rejects and lists it
 
 
@@ -68,18 +70,34 @@ class Files(Reader):
 
     def read(self) -> Iterator[Document]:
         """All files, in order of names. Raises `UserError` naming the file and the byte."""
-        suffixes = () if self.extractor else tuple(BY_SUFFIX)
-        by_suffix = {cls: cls() for cls in (() if self.extractor else set(BY_SUFFIX.values()))}
-        for name, file in find(self.path, suffixes):
-            extractor = self.extractor or by_suffix[BY_SUFFIX.get(file.suffix, PlainText)]
-            try:
-                text = extractor.extract(_bytes(file), str(file))
-            except UserError as error:
-                if self.unreadable == "stop":
-                    raise UserError(f"{error}; mend it, or set `unreadable: skip` to leave such files out") from error
-                yield Document(name, "", self.path, {UNREADABLE: str(error)})
-            else:
-                yield Document(name, text, self.path)
+        return each_file(self)
+
+    def files(self) -> list[tuple[str, Path]]:
+        """Files of the kinds it reads."""
+        return find(self.path, () if self.extractor else tuple(BY_SUFFIX))
+
+    def read_file(self, name: str, file: Path) -> Iterator[Document]:
+        """One file, one document."""
+        extractor = self.extractor or _extractor_for(file.suffix)
+        try:
+            text = extractor.extract(_bytes(file), str(file))
+        except UserError as error:
+            if self.unreadable == "stop" and TIMED_OUT not in str(error):
+                raise UserError(f"{error}; mend it, or set `unreadable: skip` to leave such files out") from error
+            yield Document(name, "", self.path, {UNREADABLE: str(error)})
+        else:
+            yield Document(name, text, self.path)
+
+
+@cache
+def _extractor_for(suffix: str) -> Extractor:
+    return BY_SUFFIX.get(suffix, PlainText)()
+
+
+def each_file(reader: Reader) -> Iterator[Document]:
+    """A reader's files, one after the other."""
+    for name, file in reader.files():
+        yield from reader.read_file(name, file)
 
 
 @final
@@ -97,15 +115,22 @@ class JSONLines(Reader):
 
     def read(self) -> Iterator[Document]:
         """All lines of all files, in order. Raises `UserError` naming the file and the line."""
-        for name, file in find(self.path, (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")):
-            for number, line in enumerate(_lines(file), start=1):
-                if line.strip():
-                    try:
-                        row = json.loads(line)
-                    except ValueError as error:
-                        raise UserError(f"{file}:{number} is not JSON: {error}") from error
-                    place = f"{file}:{number}"
-                    yield _document(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+        return each_file(self)
+
+    def files(self) -> list[tuple[str, Path]]:
+        """JSONL files."""
+        return find(self.path, (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson"))
+
+    def read_file(self, name: str, file: Path) -> Iterator[Document]:
+        """The lines of one file."""
+        for number, line in enumerate(_lines(file), start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise UserError(f"{file}:{number} is not JSON: {error}") from error
+                place = f"{file}:{number}"
+                yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
 
 
 @final
@@ -123,23 +148,31 @@ class ParquetFiles(Reader):
 
     def read(self) -> Iterator[Document]:
         """All rows of all files, in order. Raises `UserError` naming the file and the row."""
+        return each_file(self)
+
+    def files(self) -> list[tuple[str, Path]]:
+        """Parquet files."""
+        return find(self.path, (".parquet",))
+
+    def read_file(self, name: str, file: Path) -> Iterator[Document]:
+        """The rows of one file."""
         import pyarrow
         import pyarrow.parquet
 
         columns = [field for field in (self.text_field, self.id_field) if field]
-        for name, file in find(self.path, (".parquet",)):
-            try:
-                table = pyarrow.parquet.ParquetFile(file)
-                present = [column for column in columns if column in table.schema_arrow.names]
-                rows = (row for batch in table.iter_batches(columns=present) for row in batch.to_pylist())
-                for number, row in enumerate(rows, start=1):
-                    place = f"{file}, row {number}"
-                    yield _document(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
-            except (pyarrow.ArrowException, OSError) as error:
-                raise UserError(f"{file} is not readable as Parquet: {error}") from error
+        try:
+            table = pyarrow.parquet.ParquetFile(file)
+            present = [column for column in columns if column in table.schema_arrow.names]
+            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, columns=present)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                place = f"{file}, row {number}"
+                yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not readable as Parquet: {error}") from error
 
 
-def _document(row: Any, place: str, id: str, source: str, text_field: str, id_field: str | None) -> Document:
+def document_of(row: Any, place: str, id: str, source: str, text_field: str, id_field: str | None) -> Document:
     """A row as a document."""
     if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
         keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__

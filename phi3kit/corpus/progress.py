@@ -1,14 +1,14 @@
-"""How far a long step is: bars on a terminal, a plain line now and then elsewhere."""
+"""How far a long step is: a plain line now and then, and one when it is done."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-T = TypeVar("T")
-PAUSE = 10.0  # seconds between plain lines
+PAUSE = 10.0  # seconds between lines
 
 
 class Progress:
@@ -21,31 +21,32 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
 
-    def track(self, items: Iterable[T], step: str, total: int | None = None) -> Iterator[T]:
-        """The items, counted while they pass; with a `total`, what is left is estimated."""
+    @contextmanager
+    def step(self, name: str, total: int, count: Callable[[], int]) -> Iterator[None]:
+        """Tell of a step while the block runs.
+
+        Args:
+            name: of the step.
+            total: how many pieces of work it has.
+            count: how many of them are done by now.
+        """
         if self.quiet:
-            return iter(items)
-        return _bar(items, step, total) if sys.stderr.isatty() else _lines(items, step, total)
+            yield
+            return
+        began, before, over = time.monotonic(), count(), threading.Event()
 
+        def watch() -> None:
+            while not over.wait(PAUSE):
+                done, spent = count(), time.monotonic() - began
+                rest = f", about {spent / (done - before) * (total - done):.0f} s left" if done > before else ""
+                print(f"{name}: {done} of {total} in {spent:.0f} s{rest}", file=sys.stderr, flush=True)
 
-def _bar(items: Iterable[T], step: str, total: int | None) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = [TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    with Bars(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        yield from bars.track(items, total=total, description=step)
-
-
-def _lines(items: Iterable[T], step: str, total: int | None) -> Iterator[T]:
-    began = told = time.monotonic()
-    n = 0
-    for n, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - told > PAUSE:
-            told = now
-            left = f" of {total}, about {(now - began) / n * (total - n):.0f} s left" if total else ""
-            print(f"{step}: {n}{left}", file=sys.stderr, flush=True)
-    print(f"{step}: {n} in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+        pieces = f" ({total} pieces)" if total > 1 else ""
+        print(f"{name}{pieces}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)

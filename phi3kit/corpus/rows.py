@@ -48,3 +48,24 @@ def write_splits(folder: Path, rows: Iterable[tuple[dict[str, Any], dict[str, An
         folder.mkdir()
     splits.get("train", []).sort(key=lambda row: sha256(row["id"].encode()).digest())
     return {split: write_rows(folder / f"{split}.jsonl", rows) for split, rows in splits.items()}
+
+
+class RowWriter:
+    """Writes rows as they come; a context manager.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("w", encoding="utf-8")
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()

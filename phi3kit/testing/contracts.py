@@ -21,6 +21,7 @@ from phi3kit.testing.corpus_laws import (
     check_splitter,
     check_synthesizer,
 )
+from phi3kit.testing.executor_laws import check_executor
 from phi3kit.testing.expert_laws import check_router
 from phi3kit.testing.export_laws import check_backend, check_quantizer
 from phi3kit.testing.law import LawBroken
@@ -37,6 +38,7 @@ __all__ = [
     "check_backend",
     "check_batches",
     "check_cleaner",
+    "check_executor",
     "check_extractor",
     "check_feed_forward",
     "check_filter",
@@ -92,6 +94,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Backend": check_backend,
     "Batches": _check_batches,
     "Cleaner": check_cleaner,
+    "Executor": check_executor,
     "Extractor": _check_extractor,
     "FeedForward": check_feed_forward,
     "Filter": check_filter,

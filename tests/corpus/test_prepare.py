@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -125,12 +126,20 @@ def test_manifest_sums(own_data: Path, tmp_path: Path) -> None:
     }
     assert manifest["kept"] == sum(split["documents"] for split in manifest["parts"]["web"].values())
     strict = sum(split["documents"] for split in manifest["parts"]["reasoning"].values())
-    assert strict == manifest["kept"] - sum(manifest["left_out_of_reasoning"].values())
-    assert strict == sum(counts["strict"] for counts in manifest["sources"].values())
-    assert len(rejected) == sum(manifest["rejected"].values()) + sum(manifest["left_out_of_reasoning"].values())
+    assert strict == manifest["kept"] - sum(manifest["left_out"]["reasoning"].values())
+    assert strict == sum(counts["reasoning"] for counts in manifest["sources"].values())
+    assert manifest["kept"] == sum(counts["kept"] for counts in manifest["sources"].values())
+    for step, after in zip(manifest["steps"], [*manifest["steps"][1:], None], strict=True):
+        assert step["in"] == step["out"] + sum(step["rejected"].values())
+        assert after is None or after["in"] == step["out"]
+    assert len(rejected) == sum(manifest["rejected"].values()) + sum(manifest["left_out"]["reasoning"].values())
     assert rejected[0].keys() == {"id", "source", "part", "filter", "reason"}
-    assert not (tmp_path / "out/work").exists()
     assert not (tmp_path / "out.partial").exists()
+    for name, about in manifest["outputs"].items():
+        content = (tmp_path / "out" / name).read_bytes()
+        assert about == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    text = hashlib.sha256((own_data / "t0.txt").read_bytes()).hexdigest()
+    assert manifest["inputs"]["mine/t0.txt"]["sha256"] == text
 
 
 def test_the_second_part_is_a_subset_of_the_first_and_exercises(tmp_path: Path) -> None:
@@ -233,7 +242,7 @@ def refusal(prepared: Preparation, out: Path) -> str:
 def test_an_empty_corpus_says_what_rejected_everything(own_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     message = refusal(preparation(own_data, filters=[Length(shortest=999)]), out)
-    assert message.startswith("nothing is left of 47 documents: 46 × Length: fewer than 999 words, 1 × duplicate")
+    assert message == "nothing is left of 47 documents: 47 × Length: fewer than 999 words; loosen these filters"
     (tmp_path / "empty.jsonl").write_text("\n")
     nothing = preparation(own_data, readers=[JSONLines(str(tmp_path / "empty.jsonl"))])
     assert "the readers found no documents" in refusal(nothing, out)
@@ -277,12 +286,12 @@ def test_what_was_there_is_replaced_only_by_something_whole(own_data: Path, tmp_
     assert (out / "manifest.json").read_bytes() == before
     preparation(own_data, filters=[]).run(out, QUIET)
     assert (out / "manifest.json").read_bytes() != before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out", "out.stages"]
 
 
 def test_a_full_disk_harms_nothing(own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    preparation(own_data).run(out, QUIET)
+    preparation(own_data, holdout=0.2).run(out, QUIET)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     def full(*_: Any, **__: Any) -> None:
@@ -290,7 +299,8 @@ def test_a_full_disk_harms_nothing(own_data: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("phi3kit.corpus.tokens.TokenWriter.write", full)
     message = refusal(preparation(own_data), out)
-    assert message == f"cannot write {out}.partial: No space left on device; {out} is as it was"
+    assert message.startswith("tokens stopped: No space left on device; nothing is lost, ")
+    assert message.endswith("run the same command again: it goes on where it stopped")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 

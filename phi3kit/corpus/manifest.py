@@ -1,0 +1,132 @@
+"""The manifest: what came in, what left and why, by step and by source; what of, made by which versions."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from phi3kit import __version__
+from phi3kit.corpus.engine.describe import sha256_of
+from phi3kit.corpus.plan import Plan
+from phi3kit.corpus.stages.choose import totals
+
+DECIDING = (
+    *("datatrove", "litdata", "pyarrow", "numpy", "tokenizers", "tiktoken"),
+    *("trafilatura", "resiliparse", "py3langid", "scikit-learn", "regex"),
+)
+
+
+def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Everything the manifest says.
+
+    Args:
+        plan: all of whose stages are done.
+        parts: of `write_folder`.
+        folder: that it wrote.
+    """
+    phases = [query.name for query in plan.asked.queries]
+    read = _sum(plan.read, "read")
+    rejected = _reasons(plan)
+    return {
+        "phi3kit": __version__,
+        "tokenizer": plan.vocabulary.counts()[0],
+        "parts": parts,
+        "read": read,
+        "kept": _sum(plan.scored, "kept"),
+        "rejected": dict(rejected.most_common()),
+        "left_out": {name: dict(totals(plan.choice, name, "rejected").most_common()) for name in phases},
+        "exercises": plan.exercises.counts()[0]["documents"] if plan.exercises else 0,
+        **plan.chats.counts()[0],
+        "steps": list(_steps(plan)),
+        "sources": _sources(plan, phases),
+        "epochs": plan.epochs,
+        "holdout": plan.asked.holdout,
+        "inputs": plan.inputs(),
+        "outputs": _outputs(folder),
+        "versions": _versions(),
+    }
+
+
+def _sum(done: Any, what: str) -> int:
+    return sum(counts[what] for rank in done.counts() for counts in rank["sources"].values())
+
+
+def _reasons(plan: Plan) -> Counter[str]:
+    """Why documents left before the scored set."""
+    reasons: Counter[str] = Counter()
+    unreadable = _sum(plan.read, "unreadable")
+    if unreadable:
+        reasons["unreadable"] = unreadable
+    for done in (plan.sift, plan.scored):
+        for rank in done.counts():
+            reasons.update(rank["rejected"])
+    return reasons
+
+
+def _steps(plan: Plan) -> Iterable[dict[str, Any]]:
+    """Each step that judges: what came in, what went on, why the rest did not."""
+    read = _sum(plan.read, "read")
+    unreadable = _sum(plan.read, "unreadable")
+    yield {"step": "read", "in": read, "out": read - unreadable, "rejected": {"unreadable": unreadable}}
+    for done in (plan.sift, plan.scored):
+        reasons: Counter[str] = Counter()
+        for rank in done.counts():
+            reasons.update(rank["rejected"])
+        yield {"step": done.name, "in": _sum(done, "read"), "out": _sum(done, "kept"), "rejected": dict(reasons)}
+
+
+def _sources(plan: Plan, phases: list[str]) -> dict[str, dict[str, Any]]:
+    """Documents of each source, step by step, and in each phase."""
+    found: dict[str, Counter[str]] = {}
+    steps = (("read", plan.read, "read"), ("sifted", plan.sift, "kept"), ("kept", plan.scored, "kept"))
+    for label, done, what in steps:
+        for rank in done.counts():
+            for source, counts in rank["sources"].items():
+                found.setdefault(source, Counter())[label] += counts[what]
+    for phase in phases:
+        for source, n in totals(plan.choice, phase, "documents").items():
+            found[source][phase] += n
+    about = {source.name: source for source in plan.asked.sources}
+    return {
+        name: {**{label: counts[label] for label in ("read", "sifted", "kept", *phases)}}
+        | ({"licence": about[name].licence, "synthetic": about[name].synthetic} if name in about else {})
+        for name, counts in found.items()
+    }
+
+
+def _outputs(folder: Path) -> dict[str, Any]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        file.relative_to(folder).as_posix(): {"sha256": sha256_of(file), "bytes": file.stat().st_size} for file in files
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in DECIDING:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def headline(manifest: dict[str, Any]) -> list[str]:
+    """The manifest in a few lines."""
+    rejected = list(manifest["rejected"].items())
+    lines = [
+        f"{manifest['read']} documents read, {manifest['kept']} kept"
+        + (f"; rejected: {', '.join(f'{n} × {reason}' for reason, n in rejected[:4])}" if rejected else "")
+    ]
+    for part, splits in manifest["parts"].items():
+        counts = ", ".join(f"{s} {c['documents']} documents / {c['tokens']:,} tokens" for s, c in splits.items())
+        lines.append(f"{part}: {counts}")
+    for kind in ("chat", "preferences"):
+        if manifest[kind]:
+            lines.append(f"{kind}: " + ", ".join(f"{split} {n}" for split, n in manifest[kind].items()))
+    lines.append(f"tokenizer: {manifest['tokenizer']['class']} of {manifest['tokenizer']['vocab_size']} ids")
+    return lines

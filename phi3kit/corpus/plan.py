@@ -1,0 +1,146 @@
+"""The graph of stages: which reads what. Each is run, or found finished, as it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from phi3kit.corpus.engine.stage import Done, File
+from phi3kit.corpus.engine.store import Store
+from phi3kit.corpus.stages.choose import Choose, also_held_out
+from phi3kit.corpus.stages.duplicates import Duplicates, Hashes
+from phi3kit.corpus.stages.encode import Encode, Vocabulary
+from phi3kit.corpus.stages.made import Chats, Exercises
+from phi3kit.corpus.stages.read import Piece, Read, pieces_of
+from phi3kit.corpus.stages.scored import Scored
+from phi3kit.corpus.stages.sift import Sift
+from phi3kit.corpus.stages.write import Encoded, Tokens, groups_of, tokens_by_source
+from phi3kit.families import Tokenizer
+from phi3kit.text.folder import load_tokenizer
+
+if TYPE_CHECKING:
+    from phi3kit.corpus.preparation import Preparation
+
+SPLITS = ("train", "heldout")
+
+
+@dataclass
+class Plan:
+    """The stages of a preparation.
+
+    Args:
+        asked: what is to be made.
+        store: runs stages.
+    """
+
+    asked: Preparation
+    store: Store
+    epochs: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> source -> epochs, of mixtures
+
+    @cached_property
+    def read(self) -> Done:
+        """Documents as they come."""
+        return self.store.run(Read(self._pieces(), self.asked.shard_bytes))
+
+    def _pieces(self) -> list[Piece]:
+        sources = [(s.name, s.reader) for s in self.asked.sources] + [("", r) for r in self.asked.readers]
+        return [piece for name, reader in sources for piece in pieces_of(name, reader, self.asked.shard_bytes)]
+
+    @cached_property
+    def sift(self) -> Done:
+        """Documents that pass the filters of their source."""
+        rules = [[*self.asked.filters, *source.filters] for source in self.asked.sources] + [list(self.asked.filters)]
+        number = {source.name: i for i, source in enumerate(self.asked.sources)}
+        pieces = self._pieces()
+        shards = [
+            (file, number.get(pieces[int(file.path.parent.name)].source, len(number)))
+            for file in self.read.files("documents-")
+        ]
+        return self.store.run(Sift(shards, rules))
+
+    @cached_property
+    def duplicates(self) -> Done:
+        """Rows that repeat an earlier document."""
+        hashes = self.store.run(Hashes(self.sift.files("documents")))
+        return self.store.run(Duplicates(hashes.files("hashes")))
+
+    @cached_property
+    def scored(self) -> Done:
+        """What phases choose from."""
+        return self.store.run(Scored(self.sift.files("documents"), self.duplicates.files(""), []))
+
+    @cached_property
+    def choice(self) -> Done:
+        """The phases of every scored document."""
+        return self._choose(self.scored)
+
+    def _choose(self, documents: Done) -> Done:
+        return self.store.run(Choose(documents.files("documents"), self.asked.queries, self.asked.holdout))
+
+    @cached_property
+    def exercises(self) -> Done | None:
+        """Synthetic documents made of the last phase's, and None where nobody makes any."""
+        if not self.asked.exercises:
+            return None
+        shards, masks = self.scored.files("documents"), self.choice.files("phases")
+        last = len(self.asked.queries) - 1
+        return self.store.run(Exercises(shards, masks, last, self.asked.exercises, self.asked.shard_bytes))
+
+    @cached_property
+    def chats(self) -> Done:
+        """Conversations and preferences."""
+        asked = self.asked
+        shards = self.scored.files("documents") if asked.conversations or asked.preferences else []
+        return self.store.run(Chats(shards, asked.conversations, asked.preferences))
+
+    @cached_property
+    def vocabulary(self) -> Done:
+        """The tokenizer."""
+        training = self.asked.tokenizer is None
+        shards = self.scored.files("documents") if training else []
+        chats = self.chats.files("chat/train") if training else []
+        return self.store.run(Vocabulary(self.asked.tokenizer, self.asked.vocab_size, shards, chats))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself."""
+        return self.asked.tokenizer or load_tokenizer(self.vocabulary.folder / "00000" / "tokenizer")
+
+    @cached_property
+    def encoded(self) -> list[Encoded]:
+        """Every scored document and every exercise: its phases and ids."""
+        made = [] if self.exercises is None or not self.exercises.files("documents") else [self.exercises]
+        return [shard for documents in [self.scored, *made] for shard in self._encode(documents)]
+
+    def _encode(self, documents: Done) -> list[Encoded]:
+        choice = self.choice if documents is self.scored else self._choose(documents)
+        shards = documents.files("documents")
+        done = self.store.run(Encode(shards, self.tokenizer))
+        together = zip(shards, choice.files("phases"), done.files("ids"), done.files("lengths"), strict=True)
+        types = [counts["type"] for counts in done.counts()]
+        return [Encoded(*files, type) for files, type in zip(together, types, strict=True)]
+
+    def tokens(self, phase: int, split: str) -> Done:
+        """The chunks of one split of one phase."""
+        query = self.asked.queries[phase]
+        epochs: dict[str, float] = {}
+        if query.mixture and split == "train":
+            epochs = query.mixture.epochs(tokens_by_source(self.encoded, phase))
+            self.epochs[query.name] = epochs
+        bytes_at_once = self.asked.shard_bytes if split == "train" else 2**62  # little is held out: one rank
+        groups = groups_of(self.encoded, phase, bytes_at_once)
+        return self.store.run(Tokens(groups, phase, split, also_held_out(self.choice), epochs))
+
+    def stages(self) -> Sequence[Done]:
+        """Every stage that judges documents, in order."""
+        return [self.read, self.sift, self.scored, self.choice]
+
+    def inputs(self) -> dict[str, Any]:
+        """The files read: name -> sha256 and bytes."""
+        return {name: about for rank in self.read.counts() for name, about in rank["inputs"].items()}
+
+    def rejected_files(self) -> list[File]:
+        """Who rejected what, and why, in order."""
+        return [file for done in self.stages() for file in done.files("rejected.jsonl")]

@@ -1,0 +1,1 @@
+"""The stages of `prepare`, each reading what those before it wrote."""

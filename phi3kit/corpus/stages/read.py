@@ -1,0 +1,163 @@
+"""Read: every source's files into shards of bounded size; every id once; unreadable files listed or refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from phi3kit.corpus.engine.describe import describe, sha256_of
+from phi3kit.corpus.engine.stage import Done, Stage
+from phi3kit.corpus.extractors import TIMED_OUT
+from phi3kit.corpus.files import UNREADABLE
+from phi3kit.corpus.rows import RowWriter
+from phi3kit.corpus.shards import ShardWriter, read_columns
+from phi3kit.errors import UserError
+from phi3kit.families import Reader
+from phi3kit.records import Document
+
+MOST_TIMED_OUT = 0.05  # share of a source's pages; more means that the extractor or the machine is at fault
+ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one rank reads: some files of a source, or all that a reader without files gives.
+
+    Args:
+        source: its name; empty: documents name theirs.
+        reader: reads it.
+        files: (name for ids, file); empty: the reader has none.
+    """
+
+    source: str
+    reader: Reader
+    files: tuple[tuple[str, Path], ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files."""
+        return sum(file.stat().st_size for _, file in self.files)
+
+    def describe(self) -> Any:
+        """Files count by name, size and time of change: reading them all to know would take as long as the work."""
+        stats = [(name, file.stat()) for name, file in self.files]
+        known = [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
+        return [self.source, describe(vars(self.reader), contents=False), str(type(self.reader)), known]
+
+    def documents(self) -> Iterator[Document]:
+        """All documents of the piece, each under the source's name."""
+        documents: Iterator[Document] = self.reader.read()
+        if self.files:
+            documents = chain.from_iterable(self.reader.read_file(name, file) for name, file in self.files)
+        return (replace(d, source=self.source) if self.source else d for d in documents)
+
+
+def pieces_of(source: str, reader: Reader, bytes_at_once: int) -> Iterator[Piece]:
+    """A source in pieces of about so many bytes; a larger file is a piece of its own."""
+    group: list[tuple[str, Path]] = []
+    size = 0
+    for name, file in reader.files():
+        more = file.stat().st_size
+        if group and size + more > bytes_at_once:
+            yield Piece(source, reader, tuple(group))
+            group, size = [], 0
+        group.append((name, file))
+        size += more
+    yield Piece(source, reader, tuple(group))
+
+
+@dataclass(frozen=True)
+class Read(Stage):
+    """Documents as the readers give them.
+
+    Args:
+        pieces: one per rank.
+        shard_bytes: size of a shard, in bytes of text.
+    """
+
+    name = "read"
+    pieces: Sequence[Piece]
+    shard_bytes: int
+
+    @property
+    def ranks(self) -> int:
+        """One per piece."""
+        return len(self.pieces)
+
+    @property
+    def volatile(self) -> list[int]:
+        """Pieces that name no files: nobody knows whether they changed, so they are read in every run."""
+        return [rank for rank, piece in enumerate(self.pieces) if not piece.files]
+
+    def work(self, rank: int, folder: Path) -> dict[str, Any]:
+        """Write shards, ``ids.bin`` (hashes) and ``rejected.jsonl``."""
+        piece = self.pieces[rank]
+        shards: list[dict[str, Any]] = []
+        sources: dict[str, Counter[str]] = {}
+        timed_out = 0
+        writer: ShardWriter | None = None
+        with (folder / "ids.bin").open("wb") as ids, RowWriter(folder / "rejected.jsonl") as rejected:
+            for document in piece.documents():
+                ids.write(_hash(document.id))
+                counts = sources.setdefault(document.source, Counter(read=0, unreadable=0))
+                counts["read"] += 1
+                if reason := document.metadata.get(UNREADABLE):
+                    counts["unreadable"] += 1
+                    timed_out += TIMED_OUT in reason
+                    rejected.write(rejection(document, "web", "unreadable", reason))
+                    continue
+                if writer is None or writer.bytes >= self.shard_bytes:
+                    _close(writer, shards)
+                    writer = ShardWriter(folder / f"documents-{len(shards):05d}.parquet")
+                writer.write(document)
+            _close(writer, shards)
+        inputs = {name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in piece.files}
+        return {"sources": sources, "shards": shards, "timed_out": timed_out, "inputs": inputs}
+
+    def check(self, done: Done) -> None:
+        """Some documents, each id once, few pages whose extraction took too long."""
+        counts = done.counts()
+        read = sum(c["read"] for rank in counts for c in rank["sources"].values())
+        if not read:
+            raise UserError("the readers found no documents; point them at files that hold some")
+        timed_out = sum(rank["timed_out"] for rank in counts)
+        if timed_out > max(3, MOST_TIMED_OUT * read):
+            raise UserError(
+                f"the extraction of {timed_out} of {read} documents {TIMED_OUT}; this machine is overloaded, "
+                "or set a longer `timeout` of the extractor"
+            )
+        _check_ids(done)
+
+
+def _close(writer: ShardWriter | None, shards: list[dict[str, Any]]) -> None:
+    if writer is not None:
+        writer.__exit__(None, None, None)
+        shards.append({"documents": writer.rows, "bytes": writer.bytes})
+
+
+def rejection(document: Document, part: str, filter: str, reason: str) -> dict[str, Any]:
+    """A row of rejected.jsonl."""
+    return {"id": document.id, "source": document.source, "part": part, "filter": filter, "reason": reason}
+
+
+def _hash(id: str) -> bytes:
+    return sha256(id.encode()).digest()[:ID_BYTES]
+
+
+def _check_ids(done: Done) -> None:
+    hashes = numpy.concatenate([numpy.fromfile(file.path, f"V{ID_BYTES}") for file in done.files("ids.bin")])
+    halves = hashes.view("<u8").reshape(-1, 2)
+    order = numpy.lexsort((halves[:, 1], halves[:, 0]))
+    same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
+    if same.any():
+        twice = hashes[order[1:][same][0]].tobytes()
+        rows = (row["id"] for shard in done.files("documents-") for row in read_columns(shard.path, ["id"]))
+        id = next((id for id in rows if _hash(id) == twice), "?")
+        raise UserError(f"two documents have the id {id!r}; ids must be unique (see `id_field`)")
