@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from phi3kit.errors import UserError
 from phi3kit.export.program import Program
 from phi3kit.families import Tokenizer
 from phi3kit.model import Decoder, LongRoPE
+from phi3kit.model.stored import weight_files
 from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
 from phi3kit.text.template import END, END_OF_TEXT, stop_ids
 
@@ -100,8 +102,9 @@ def origin(run: Path, recipe: str) -> dict[str, str]:
 
 
 def weights_hash(run: Path) -> str:
-    """sha256 of a run's weights."""
-    return bundle.sha256(run / "model.safetensors")
+    """sha256 of a run's weights; of several files: of their sha256s, one after the other."""
+    hashes = [bundle.sha256(path) for path in weight_files(run)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -127,13 +127,14 @@ def table(report: dict[str, Any]) -> list[str]:
 def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer, str]:
     """The quantized net rebuilt, the tokenizer to compare with, and why there is no net if there is none."""
     from phi3kit.export.assemble import weights_hash
+    from phi3kit.model.stored import weight_files
     from phi3kit.text import HuggingFaceTokenizer, load_tokenizer
     from phi3kit.verbs.export import quantized
 
     own = HuggingFaceTokenizer(str(found.tokenizer))
     origin = found.about["origin"]
     given, run = run is not None, run or Path(origin["run"])
-    if not (run / "model.safetensors").is_file():
+    if not weight_files(run):
         if given:
             raise UserError(f"--run: there is no run at {run}")
         return None, own, f"its run {run} is not here; name it with --run"

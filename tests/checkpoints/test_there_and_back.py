@@ -10,8 +10,10 @@ import yaml
 from public_checkpoints import BASE, INV_FREQ, MODELS, same_files, tensors, write_checkpoint
 from safetensors.torch import load_file, save_file
 
+from phi3kit import bundle
 from phi3kit.checkpoints import convert
 from phi3kit.checkpoints.copying import sharded
+from phi3kit.export.assemble import weights_hash
 from phi3kit.model import Phi3Layout, weights
 from phi3kit.model.load import load_run
 from phi3kit.model.stored import WEIGHTS, open_stored
@@ -166,3 +168,13 @@ def test_a_header_in_another_order_and_with_other_words_comes_back(tmp_path):
     convert(public, tmp_path / "run")
     convert(tmp_path / "run", tmp_path / "back")
     assert same_files(public, tmp_path / "back")
+
+
+def test_the_hash_of_a_runs_weights_covers_every_shard(tmp_path):
+    """A bundle names the weights it was made from; those of a converted run may be sharded."""
+    one, three = (write_checkpoint(tmp_path / str(shards), BASE, shards=shards) for shards in (1, 3))
+    assert weights_hash(one) == bundle.sha256(one / WEIGHTS)
+    before = weights_hash(three)
+    last = three / "model-00003-of-00003.safetensors"
+    last.write_bytes(last.read_bytes()[:-1] + b"\x01")
+    assert weights_hash(three) not in (before, weights_hash(one))
