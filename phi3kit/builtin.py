@@ -48,6 +48,16 @@ def phi3kit_components() -> list[type]:
         Slurm,
         SourceCode,
     )
+    from phi3kit.corpus.annotators import BySource, LabelFile, LanguageModel
+    from phi3kit.corpus.scorers import (
+        EmbeddingHead,
+        HashedNGrams,
+        NotTrainedOn,
+        ReasoningDensity,
+        SavedScorer,
+        SequenceClassifier,
+        TriviaDensity,
+    )
     from phi3kit.export import XNNPACK
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, Phi3Layout, RMSNorm, RoPE
     from phi3kit.phases import (
@@ -100,6 +110,16 @@ def phi3kit_components() -> list[type]:
         PersonalData,
         MaskPersonalData,
         ScoreLimit,
+        HashedNGrams,
+        EmbeddingHead,
+        ReasoningDensity,
+        TriviaDensity,
+        SequenceClassifier,
+        SavedScorer,
+        NotTrainedOn,
+        LabelFile,
+        LanguageModel,
+        BySource,
         DocstringExercises,
         PythonQuestions,
         PythonPreferences,

@@ -15,6 +15,7 @@ from phi3kit.errors import UserError, nearest
 VERBS = {
     "run": ("phi3kit.verbs.run", "run a folder's numbered recipes in order, skipping what is done"),
     "prepare": ("phi3kit.verbs.prepare", "documents -> filtered -> tokens, questions and preferences"),
+    "score": ("phi3kit.verbs.score", "score fit: labels -> a scorer of texts; score report: what one is worth"),
     "fit": ("phi3kit.verbs.fit", "train one phase"),
     "validate": ("phi3kit.verbs.validate", "loss of a trained run on its held-out data"),
     "test": ("phi3kit.verbs.validate", "the same, on the data's test part"),

@@ -376,6 +376,80 @@ class Splitter(Family, ABC):
         """The words, in order."""
 
 
+class Scorer(Family, ABC):
+    """Says how much of an aspect a text has: "educational", "reasoning", "trivia", "toxicity" or one of your own.
+
+    A score is an annotation; filters and phases decide by it later. Before `fit`, a scorer that learns has no
+    version and gives no scores (`UserError`). Plain attributes, so that it travels to worker processes.
+
+    Laws: deterministic after `fit`; a text has the same score alone, in a batch, after pickling, and after `save` and
+    `load`, without network; other labels are another version; what is saved holds no pickles.
+    """
+
+    learns: bool = True  # False: `fit` has nothing to learn, the scorer is ready as it is
+    probability: bool = False  # whether a score is the probability that a text's label is `positive` or more
+    positive: float = 3.0  # labels from this on have the aspect: FineWeb-Edu keeps 3 of 5, arXiv 2406.17557, section 4
+
+    @property
+    @abstractmethod
+    def aspect(self) -> str:
+        """What it scores; the name of the column it fills."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Hash of everything that decides scores: it changes when the scorer is trained again."""
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], labels: Sequence[float]) -> None:
+        """Learn from labels of 0 to 5. Raises `UserError` where there is nothing to tell apart."""
+
+    @abstractmethod
+    def score(self, texts: Sequence[str]) -> list[float]:
+        """One finite number per text, whatever the text."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write whatever `load` needs into an existing folder: JSON and safetensors, never pickles."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote, without network."""
+
+
+class Labelled(NamedTuple):
+    """A document and how much of an aspect it has, 0 to 5; `rationale` says why, where the annotator does."""
+
+    document: Document
+    label: float
+    rationale: str = ""
+
+
+class Annotator(Family, ABC):
+    """Labels documents, for a scorer to learn from.
+
+    Laws: labels are 0 to 5; documents come in the order given, as they were given, each at most once; the same
+    document always gets the same label.
+    """
+
+    weak: bool = False  # labels guessed from something else than the text: reports then ask for trusted ones
+
+    @property
+    @abstractmethod
+    def aspect(self) -> str:
+        """What the labels are about."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Where the labels come from, in the words of a report: a file's hash, a model and its prompt."""
+
+    @abstractmethod
+    def annotate(self, documents: Iterable[Document]) -> Iterator[Labelled]:
+        """The documents it has a label for, with their labels."""
+
+
 class Synthesizer(Family, ABC):
     """Makes new training material out of documents: texts, conversations or preferences."""
 

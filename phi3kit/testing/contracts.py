@@ -28,12 +28,14 @@ from phi3kit.testing.law import LawBroken
 from phi3kit.testing.layout_laws import check_layout
 from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_norm, check_position
 from phi3kit.testing.phase_laws import check_phase
+from phi3kit.testing.scorer_laws import check_annotator, check_scorer
 from phi3kit.testing.text_laws import check_tokenizer
 from phi3kit.testing.vision_laws import check_vision_encoder
 
 __all__ = [
     "LawBroken",
     "check",
+    "check_annotator",
     "check_attention",
     "check_backend",
     "check_batches",
@@ -49,6 +51,7 @@ __all__ = [
     "check_quantizer",
     "check_reader",
     "check_router",
+    "check_scorer",
     "check_splitter",
     "check_synthesizer",
     "check_tokenizer",
@@ -90,6 +93,7 @@ def _check_batches(build: Callable[..., Any]) -> None:
 
 
 LAWS: dict[str, Callable[..., None]] = {
+    "Annotator": check_annotator,
     "Attention": check_attention,
     "Backend": check_backend,
     "Batches": _check_batches,
@@ -105,6 +109,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Quantizer": check_quantizer,
     "Reader": check_reader,
     "Router": check_router,
+    "Scorer": check_scorer,
     "Splitter": check_splitter,
     "Synthesizer": check_synthesizer,
     "Tokenizer": check_tokenizer,

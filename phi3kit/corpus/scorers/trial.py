@@ -1,0 +1,261 @@
+"""Train a scorer and say what it is worth; or say what one that exists is worth."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from phi3kit.corpus.scorers import quality
+from phi3kit.corpus.scorers.counting import counted
+from phi3kit.corpus.scorers.folder import ABOUT, save_scorer
+from phi3kit.corpus.scorers.labels import Counts, distinct, read_labelled
+from phi3kit.corpus.scorers.page import page
+from phi3kit.corpus.scorers.report import Scored, describe, headline, rate, scored, warnings
+from phi3kit.corpus.scorers.saved import SavedScorer
+from phi3kit.corpus.scorers.seen import Seen
+from phi3kit.corpus.scorers.two_sides import sides
+from phi3kit.errors import UserError
+from phi3kit.families import Annotator, Labelled, Reader, Scorer
+
+REPORT, PAGE = "report.json", "report.html"
+AT_ONCE = 256  # texts scored together
+
+
+@final
+class ScorerTraining:
+    """What `phi3kit score fit` trains, and on what.
+
+    Args:
+        scorer: what is trained.
+        annotator: gives the labels.
+        documents: where the labelled documents come from.
+        folds: parts of the documents, each scored by a scorer trained on the others: the numbers of the report come
+            from these; 0 trains once and reports no quality.
+        threshold: where documents are told apart; null: where F1 is best.
+        trusted: labels that the scorer is compared with beside its own, where these are weak or a model's.
+        trusted_documents: documents of the trusted labels; none: the same documents.
+        seed: of the folds.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        annotator: Annotator,
+        documents: Sequence[Reader],
+        folds: int = 5,
+        threshold: float | None = None,
+        trusted: Annotator | None = None,
+        trusted_documents: Sequence[Reader] = (),
+        seed: int = 0,
+    ) -> None:
+        if not scorer.learns:
+            raise UserError(f"{type(scorer).__name__} learns nothing; look at it with `phi3kit score report`")
+        if folds < 0 or folds == 1:
+            raise UserError(f"folds is {folds}; give 2 or more, or 0 to train without cross-validation")
+        self.scorer, self.annotator, self.documents = scorer, annotator, documents
+        self.folds, self.threshold, self.seed = folds, threshold, seed
+        self.trusted, self.trusted_documents = trusted, trusted_documents
+
+    def run(self, out: Path, quiet: bool = False) -> dict[str, Any]:
+        """Train, write the scorer and its report into `out`, and return the report.
+
+        Raises:
+            UserError: labels that nothing can be learned from. What was in `out` stays as it was.
+        """
+        _check(out)
+        scorer = self.scorer
+        labelled, counts = read_labelled(self.documents, self.annotator, scorer, quiet)
+        wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], scorer.positive)
+        unseen = self._cross_validate(labelled, wanted, quiet)
+        scorer.fit([x.document.text for x in labelled], [x.label for x in labelled])
+        items = scored(labelled, unseen if unseen is not None else _scores(scorer, labelled, quiet))
+        report = self._report(items, counts, wanted, unseen, quiet)
+        partial = out.with_name(f"{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            trained_on = {"documents": len(labelled), "labels": self.annotator.version, "weak": self.annotator.weak}
+            about = {"positive": scorer.positive, "threshold": report["threshold"], "trained_on": trained_on}
+            save_scorer(scorer, partial, about)
+            Seen.of(x.document for x in labelled).save(partial)
+            write_report(report, partial)
+            rows = ({"id": i.document.id, "label": i.label, "score": i.score} for i in items)
+            (partial / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            _move_into_place(partial, out)
+        except OSError as error:
+            raise UserError(f"cannot write {partial}: {error.strerror or error}; {out} is as it was") from error
+        return report
+
+    def _cross_validate(self, labelled: Sequence[Labelled], wanted_N: np.ndarray, quiet: bool) -> list[float] | None:
+        """A score per document, by a scorer that was not trained on it; None without folds."""
+        if not self.folds:
+            return None
+        fewest = int(min(wanted_N.sum(), len(wanted_N) - wanted_N.sum()))
+        if fewest < self.folds:
+            raise UserError(
+                f"only {fewest} of {len(wanted_N)} labels are on one side of {self.scorer.positive:g}: too few for "
+                f"{self.folds} folds; label more documents, or set `folds: {fewest if fewest > 1 else 0}`"
+            )
+        fold_N = quality.folds(wanted_N, self.folds, self.seed)
+        scores = np.empty(len(labelled))
+        for fold in counted(range(self.folds), "cross-validate: fold", quiet):
+            learner = copy.deepcopy(self.scorer)
+            training = [x for x, f in zip(labelled, fold_N, strict=True) if f != fold]
+            learner.fit([x.document.text for x in training], [x.label for x in training])
+            held = np.flatnonzero(fold_N == fold).tolist()
+            scores[held] = learner.score([labelled[i].document.text for i in held])
+        self._fold_N = fold_N
+        return scores.tolist()
+
+    def _report(
+        self,
+        items: list[Scored],
+        counts: Counts,
+        wanted_N: np.ndarray,
+        unseen: list[float] | None,
+        quiet: bool,
+    ) -> dict[str, Any]:
+        threshold, origin = self.threshold, "given"
+        if threshold is None:
+            if unseen is None:
+                raise UserError("without folds there is no best threshold to find; give `threshold`, or set `folds: 5`")
+            threshold, origin = quality.best_threshold(unseen, wanted_N), "best F1"
+        report = _base(self.scorer, counts, threshold, origin, self.annotator)
+        report["folds"] = self.folds
+        if unseen is not None:
+            areas = [
+                quality.auc(np.array(unseen)[self._fold_N == f], wanted_N[self._fold_N == f]) for f in range(self.folds)
+            ]
+            report["quality"] = rate(items, self.scorer.positive, threshold, self.scorer.probability) | {
+                "auc_of_folds": areas,
+                "auc_spread": float(np.std(areas)),
+            }
+        report |= describe(items, threshold)
+        if self.trusted is not None:
+            report["trusted"] = self._compare(items, threshold, quiet)
+        return _finish(report)
+
+    def _compare(self, items: list[Scored], threshold: float, quiet: bool) -> dict[str, Any]:
+        """The scorer against the trusted labels; documents it was trained on keep the score of their fold."""
+        assert self.trusted is not None
+        held = {item.document.id: item.score for item in items} if self.folds else {}
+        readers = self.trusted_documents or self.documents
+        labelled, _ = read_labelled(readers, self.trusted, self.scorer, quiet)
+        sides([x.document.text for x in labelled], [x.label for x in labelled], self.scorer.positive)
+        own = self.scorer.score([x.document.text for x in labelled])
+        scores = [held.get(x.document.id, score) for x, score in zip(labelled, own, strict=True)]
+        rated = rate(scored(labelled, scores), self.scorer.positive, threshold, self.scorer.probability)
+        return {"labels": self.trusted.version, **rated}
+
+
+@final
+class ScorerReport:
+    """What `phi3kit score report` looks at.
+
+    Args:
+        scorer: as it is: one that was trained (SavedScorer), or one that needs no training.
+        documents: what it scores; those that trained it are left out.
+        annotator: labels to compare it with; null: no quality, only scores by source and samples.
+        threshold: where documents are told apart; null: the one found in training, or where F1 is best.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        documents: Sequence[Reader],
+        annotator: Annotator | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        if scorer.learns:
+            raise UserError(
+                f"{type(scorer).__name__} is not trained; `phi3kit score fit` trains it and reports on it, SavedScorer "
+                "names one that is"
+            )
+        self.scorer, self.documents, self.annotator, self.threshold = scorer, documents, annotator, threshold
+
+    def run(self, out: Path, quiet: bool = False) -> dict[str, Any]:
+        """Score the documents, write the report into `out`, and return it."""
+        seen = Seen.load(Path(self.scorer.path)) if isinstance(self.scorer, SavedScorer) else None
+        if self.annotator is not None:
+            labelled, counts = read_labelled(self.documents, self.annotator, self.scorer, quiet, seen)
+            items = scored(labelled, _scores(self.scorer, labelled, quiet))
+            wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], self.scorer.positive)
+        else:
+            counts = Counts()
+            read = (document for reader in self.documents for document in reader.read())
+            unlabelled = [Labelled(document, 0.0) for document in distinct(read, counts, seen)]
+            if not unlabelled:
+                raise UserError(f"no document is left to score of {counts.read}; give ones that did not train it")
+            values = _scores(self.scorer, unlabelled, quiet)
+            items, wanted = [Scored(x.document, s) for x, s in zip(unlabelled, values, strict=True)], None
+        threshold, origin = self._threshold(items, wanted)
+        report = _base(self.scorer, counts, threshold, origin, self.annotator)
+        if wanted is not None:
+            report["quality"] = rate(items, self.scorer.positive, threshold, self.scorer.probability)
+        report = _finish(report | describe(items, threshold))
+        out.mkdir(parents=True, exist_ok=True)
+        write_report(report, out)
+        return report
+
+    def _threshold(self, items: Sequence[Scored], wanted_N: np.ndarray | None) -> tuple[float, str]:
+        if self.threshold is not None:
+            return self.threshold, "given"
+        if isinstance(self.scorer, SavedScorer) and self.scorer.threshold is not None:
+            return self.scorer.threshold, "found in training"
+        if wanted_N is not None:
+            return quality.best_threshold([item.score for item in items], wanted_N), "best F1"
+        return float(np.median([item.score for item in items])), "median"
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """The report as JSON and as a page."""
+    (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page(report), encoding="utf-8", errors="backslashreplace")
+
+
+def _scores(scorer: Scorer, labelled: Sequence[Labelled], quiet: bool) -> list[float]:
+    starts = range(0, len(labelled), AT_ONCE)
+    groups = counted(starts, f"score: groups of {AT_ONCE} texts", quiet)
+    return [s for i in groups for s in scorer.score([x.document.text for x in labelled[i : i + AT_ONCE]])]
+
+
+def _base(scorer: Scorer, counts: Counts, threshold: float, origin: str, annotator: Annotator | None) -> dict[str, Any]:
+    named = scorer.scorer if isinstance(scorer, SavedScorer) else scorer
+    return {
+        "scorer": {"class": type(named).__name__, "aspect": scorer.aspect, "version": scorer.version},
+        "labels": annotator.version if annotator else None,
+        "weak": annotator.weak if annotator else False,
+        "documents": {k: v for k, v in vars(counts).items() if isinstance(v, int)},
+        "threshold": threshold,
+        "threshold_from": origin,
+        "positive": scorer.positive,
+        "probability": scorer.probability,
+        "folds": 0,
+    }
+
+
+def _finish(report: dict[str, Any]) -> dict[str, Any]:
+    report["warnings"] = warnings(report)
+    report["headline"] = headline(report)
+    return report
+
+
+def _check(out: Path) -> None:
+    if out.exists() and not (out / ABOUT).is_file() and any(out.iterdir()):
+        raise UserError(f"{out} exists and holds no scorer; choose another `out`")
+
+
+def _move_into_place(partial: Path, out: Path) -> None:
+    """Rename, keeping what was there until the new folder is in its place."""
+    old = out.with_name(f"{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.rename(out, old)
+    os.rename(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
