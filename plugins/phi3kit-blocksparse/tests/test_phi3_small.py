@@ -9,7 +9,8 @@ from phi3kit_blocksparse.layout import Phi3SmallLayout
 from slow_phi3small import DUMMIES, config, logits
 
 from phi3kit import UserError
-from phi3kit.model import GrowingCache, generate
+from phi3kit.model import GrowingCache
+from phi3kit.model.engine import NetEngine
 from phi3kit.model.load import build_net
 
 LONG = {
@@ -71,7 +72,7 @@ def test_equals_the_slow_model(changes, length):
     with torch.no_grad():
         found = net(torch.tensor([tokens]))[0].double()
     wanted = logits(public_state(net), fields, tokens)
-    assert wanted.abs().max() > 1
+    assert wanted.std() > 0.1
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
@@ -101,14 +102,12 @@ def test_even_layers_are_blocksparse():
 @pytest.mark.parametrize("changes", [{}, LONG_CONFIG])
 def test_generation_with_a_cache_equals_full_recompute(changes):
     net = net_of(config(**changes))
-    prompt, rebuilt = ids(25), []
-    said = list(generate(net, prompt, max_new_tokens=30, on_rebuild=rebuilt.append))
-    whole = list(prompt)
+    tokens, rebuilt = ids(60), []
+    engine = NetEngine(net, rebuilt.append)
+    found = [engine.ingest(tokens[:25]), *(engine.ingest([token]) for token in tokens[25:])]
     with torch.no_grad():
-        for token in said:
-            assert token == int(net(torch.tensor([whole]))[0, -1].argmax())
-            whole.append(token)
-    assert len(set(said)) > 3
+        wanted = [net(torch.tensor([tokens[:length]]))[0, -1] for length in range(25, 61)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), atol=1e-4, rtol=0)
     assert rebuilt == ([33] if changes else [])
 
 
@@ -153,9 +152,9 @@ def test_parameters_of_the_real_one():
 def test_initial_weights():
     torch.manual_seed(0)
     net = build_net(Phi3SmallLayout().net(config(hidden_size=256, num_hidden_layers=8)))
-    weights = dict(net.named_parameters())
-    assert weights["layers.0.mlp.down_proj.weight"].std() == pytest.approx(0.02 / 4, rel=0.05)
-    assert weights["layers.0.self_attn.dense.weight"].std() == pytest.approx(0.02, rel=0.05)
+    weights = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    assert weights["layers.0.mlp.down_proj.weight"].std().item() == pytest.approx(0.02 / 4, rel=0.05)
+    assert weights["layers.0.self_attn.dense.weight"].std().item() == pytest.approx(0.02, rel=0.05)
     assert not weights["layers.0.mlp.down_proj.bias"].any()
 
 

@@ -15,7 +15,14 @@ from slow_phi3small import config
 from phi3kit.cli import main
 from phi3kit.testing import tiny
 
-FIELDS = config(vocab_size=320, hidden_size=32, num_hidden_layers=2, ff_intermediate_size=32, initializer_range=0.1)
+FIELDS = config(
+    vocab_size=320,
+    hidden_size=32,
+    num_hidden_layers=2,
+    ff_intermediate_size=32,
+    initializer_range=0.1,
+    mup_width_multiplier=1.0,
+)
 STEPS, EVERY = 24, 16
 
 
@@ -47,7 +54,7 @@ def verb(name: str, out: Path, recipe: dict[str, Any]) -> Path:
 
 
 def fit(folder: Path, out: str, phase: str, data: dict[str, Any], start_from: Path | None = None) -> Path:
-    optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.003, "weight_decay": 0.0}}
+    optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01, "weight_decay": 0.0}}
     recipe = {
         "tokenizer": str(folder / "data" / "tokenizer"),
         "start_from": start_from and str(start_from),
