@@ -34,11 +34,12 @@ def copy(moves: Iterable[Move], source: Stored, target: Stored) -> Iterator[int]
     """Do the moves in order, converting where types differ; yields the bytes of each piece when it is written."""
     held = 0
     for move in moves:
-        new = target.tensor(move.target)[move.target_place]
+        file = target.files[target.place[move.target]]
+        new = file.tensor(move.target)[move.target_place]
         old = source.tensor(move.source)[move.source_place]
         rows = rows_of(new)
         for into, piece in zip(pieces(new, rows), pieces(old, rows), strict=True):
-            into.copy_(piece)
+            file.fill(into, piece)
             held += into.nbytes
             if held >= PIECE:
                 source.forget()

@@ -61,9 +61,11 @@ class TensorFile:
 
     def __init__(self, path: Path, writable: bool = False) -> None:
         self.path = path
-        with open(path, "rb+" if writable else "rb") as file:
-            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
-            self._pages = mmap.mmap(file.fileno(), 0, access=access)
+        self._file = open(path, "rb+" if writable else "rb")  # noqa: SIM115 (open until `finish`)
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
+        self._pages = mmap.mmap(self._file.fileno(), 0, access=access)
+        if not writable:
+            self._file.close()
         self.header = self._pages[8 : 8 + int.from_bytes(self._pages[:8], "little")]
         self.forms = forms_in(self.header, str(path))
         entries = json.loads(self.header)
@@ -77,13 +79,32 @@ class TensorFile:
         count = form.bytes // form.dtype.itemsize
         return torch.frombuffer(self._pages, dtype=form.dtype, count=count, offset=self._begin[name]).view(form.shape)
 
+    def fill(self, view: Tensor, numbers: Tensor) -> None:
+        """Put numbers into a view of one of its tensors, converting where types differ.
+
+        In one piece they are written past the mapping, which takes a fifth of the time: no page is faulted in.
+        """
+        if view.is_contiguous() and view.numel():
+            content = numbers.to(view.dtype).reshape(-1).view(torch.uint8).numpy()
+            place = view.data_ptr() - self._address
+            written = os.pwrite(self._file.fileno(), content, place)  # type: ignore[arg-type]
+            assert written == view.nbytes, f"{written} of {view.nbytes} bytes were written to {self.path}"
+        else:
+            view.copy_(numbers)
+
+    @property
+    def _address(self) -> int:
+        return torch.frombuffer(self._pages, dtype=torch.uint8, count=1).data_ptr()
+
     def forget(self) -> None:
         """Give this process's pages back; what was written stays written, what is needed again is read again."""
         self._pages.madvise(mmap.MADV_DONTNEED)
 
     def finish(self) -> None:
-        """Make what was written durable."""
+        """Make what was written durable; nothing can be filled after that."""
         self._pages.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
 
 
 def read(path: Path) -> TensorFile:

@@ -43,6 +43,20 @@ def test_the_reference_reader_reads_what_is_written(tmp_path):
     assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
 
 
+@pytest.mark.parametrize("place", [(), (slice(2, 5),), (slice(None), slice(1, 3)), (3,), (3, 1)])
+def test_filling_a_part_of_a_tensor(tmp_path, place):
+    """Rows are written past the mapping, columns through it; both convert."""
+    file = create(tmp_path / "file", header({"before": Form(torch.int8, (8,)), "x": Form(torch.bfloat16, (6, 4))}))
+    wanted = torch.zeros(6, 4)
+    wanted[place] = torch.arange(24.0).view(6, 4)[place] + 1
+    file.fill(file.tensor("x")[place], wanted[place])
+    file.forget()
+    assert torch.equal(file.tensor("x"), wanted.bfloat16())
+    file.finish()
+    assert torch.equal(load_file(tmp_path / "file")["x"], wanted.bfloat16())
+    assert not load_file(tmp_path / "file")["before"].any()
+
+
 def test_a_changed_tensor_does_not_reach_the_file_it_was_read_from(tmp_path):
     save_file(STATE, tmp_path / "file")
     read(tmp_path / "file").tensor("a").zero_()
