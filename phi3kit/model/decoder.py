@@ -135,12 +135,21 @@ class Decoder(nn.Module):
     def embed(self, tokens_BT: Tensor, pictures: Pictures | None = None) -> Tensor:
         """The residual stream's beginning, [B, T, D]: embeddings of tokens, and rows of images at negative ids."""
         if pictures is None:
-            x_BTD = self.embed_tokens(tokens_BT)
+            x_BTD = self._without_images(tokens_BT)
         else:
             x_BTD = self._with_images(tokens_BT, pictures)
         if self.embedding_dropout:
             x_BTD = F.dropout(x_BTD, self.embedding_dropout, self.training)
         return x_BTD if self.embedding_scale == 1.0 else x_BTD * self.embedding_scale
+
+    def _without_images(self, tokens_BT: Tensor) -> Tensor:
+        """Training on text alone gives vision a gradient of zero: devices whose batches have images, and those whose
+        batches have none, must reduce the gradients of the same parameters."""
+        x_BTD = self.embed_tokens(tokens_BT)
+        if self.vision_embed_tokens is None or not torch.is_grad_enabled():
+            return x_BTD
+        learns = (p for p in self.vision_embed_tokens.parameters() if p.requires_grad)
+        return x_BTD + sum((p.sum() for p in learns), start=torch.zeros((), device=x_BTD.device)).to(x_BTD.dtype) * 0
 
     def _with_images(self, tokens_BT: Tensor, pictures: Pictures) -> Tensor:
         if self.vision_embed_tokens is None:

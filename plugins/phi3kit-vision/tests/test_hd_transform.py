@@ -80,6 +80,14 @@ def test_views_equal_the_slow_reference(size, crops):
     torch.testing.assert_close(views_VCYX.double(), torch.from_numpy(numpy.stack(wanted)), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "grid"), [((7000, 5000), (3, 4)), ((2, 2), (4, 4)), ((3, 500), (16, 1))])
+def test_huge_and_tiny_images(size, grid):
+    views_VCYX, got = HDTransform(16)(Image.new("RGB", size, (200, 30, 90)))
+    assert got == grid
+    assert views_VCYX.shape == (1 + grid[0] * grid[1], 3, 336, 336)
+    assert bool(views_VCYX.isfinite().all())
+
+
 @pytest.mark.parametrize("size", [(40, 33), (21, 90)])
 def test_scaling_is_antialiased_bilinear(size):
     """Against the filter's definition; Pillow rounds to whole levels after each of its two passes."""

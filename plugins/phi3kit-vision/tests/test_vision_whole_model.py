@@ -114,3 +114,19 @@ def test_images_and_places_must_agree(build):
     pictures = Pictures(torch.zeros(2, 3, 28, 28), [(1, 1)])
     with pytest.raises(UserError, match="the images give 13 rows, the text leaves room for 2"):
         net(torch.tensor([[5, -1, -1, 7]]), pictures=pictures)
+
+
+def test_text_alone_gives_vision_a_gradient_of_zero(build):
+    """So that devices with and without images in their batches reduce the same gradients."""
+    net, tokens_BT = decoder(build, 32), torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        wanted = net(tokens_BT)
+    logits = net.train()(tokens_BT)
+    assert torch.equal(logits, wanted)
+    logits.square().sum().backward()
+    assert net.vision_embed_tokens is not None
+    gradients = {p.requires_grad: p.grad for p in net.vision_embed_tokens.parameters()}
+    assert gradients.keys() == {True, False}
+    for parameter in net.vision_embed_tokens.parameters():
+        zeros = torch.zeros_like(parameter)
+        assert torch.equal(parameter.grad, zeros) if parameter.requires_grad else parameter.grad is None
