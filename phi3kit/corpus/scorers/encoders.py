@@ -157,13 +157,19 @@ def load_transformer(folder: Path, auto_class: str, device: str) -> tuple[Any, A
     torchvision_ops.declare()
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **offline)
         loader = getattr(transformers, auto_class)
-        model = loader.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32, **offline)
-    except (OSError, ValueError, KeyError) as error:
+        model, found = loader.from_pretrained(
+            str(folder), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **offline
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{folder} is not readable as a Hugging Face model: {first}") from error
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # not what we read
+    if missing:  # transformers would draw them at random
+        raise UserError(f"{folder} lacks weights of {type(model).__name__}: {', '.join(missing[:4])}; is it one?")
     return model.to(device).eval(), tokenizer

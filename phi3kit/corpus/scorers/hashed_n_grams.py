@@ -54,9 +54,12 @@ class HashedNGrams(Scorer):
 
         wanted_N = sides(texts, labels, self.positive)
         found = entries(texts)
-        matrix_NF = csr_matrix((found.value_E, (found.row_E, found.column_E)), shape=(len(texts), WIDTH))
-        model = LogisticRegression(C=1 / self.regularisation, max_iter=2000).fit(matrix_NF, wanted_N)
-        self._set(model.coef_[0].astype(np.float32), float(np.float32(model.intercept_[0])))
+        present_P, place_E = np.unique(found.column_E, return_inverse=True)  # the weights of all others stay 0
+        matrix_NP = csr_matrix((found.value_E, (found.row_E, place_E)), shape=(len(texts), max(len(present_P), 1)))
+        model = LogisticRegression(C=1 / self.regularisation, max_iter=2000).fit(matrix_NP, wanted_N)
+        weight_F = np.zeros(WIDTH, np.float32)
+        weight_F[present_P] = model.coef_[0][: len(present_P)]
+        self._set(weight_F, float(np.float32(model.intercept_[0])))
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """A probability per text; 0 for a text without words."""
