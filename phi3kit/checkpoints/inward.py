@@ -11,7 +11,7 @@ import yaml
 
 from phi3kit import __version__
 from phi3kit.checkpoints.copying import Move, copy, sharded
-from phi3kit.checkpoints.origin import CARRIED, FOLDER, carry
+from phi3kit.checkpoints.origin import CARRIED, FOLDER, carry, left_behind
 from phi3kit.checkpoints.plan import Conversion
 from phi3kit.checkpoints.public_folder import read_public_folder
 from phi3kit.checkpoints.tokenizer_files import read_tokenizer, write_json
@@ -85,6 +85,8 @@ class Inward(Conversion):
         code = sorted(path.name for path in public.path.glob("*.py"))
         if code:
             lines.append(f"carried along, never executed: {', '.join(code)}")
+        if left := left_behind(public):
+            lines.append(f"left behind: {', '.join(left)}")
         return lines
 
 

@@ -34,6 +34,17 @@ def carry(public: PublicFolder, out: Path) -> list[str]:
     return names
 
 
+def left_behind(public: PublicFolder) -> list[str]:
+    """What of a public folder is not converted: other weights, and folders (hidden ones aside)."""
+    return sorted(
+        path.name
+        for path in public.path.iterdir()
+        if path.name not in public.stored.files
+        and not path.name.startswith(".")
+        and (path.is_dir() or path.suffix in WEIGHTS)
+    )
+
+
 @final
 class Origin:
     """A converted run's ``hugging_face/``.

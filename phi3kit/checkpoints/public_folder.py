@@ -84,8 +84,9 @@ def _weights(folder: Path) -> Stored:
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
     if pickled:
         raise UserError(
-            f"{folder} has its weights in {pickled[0]}, a pickle, which could run any code when it is read; convert "
-            "it where you trust it: import torch; from safetensors.torch import save_file; "
+            f"{folder} has its weights in {pickled[0]}, a pickle, which could run any code when it is read; where you "
+            f"trust {'each of these ' + str(len(pickled)) + ' files' if len(pickled) > 1 else 'it'}, convert it in "
+            "Python: import torch; from safetensors.torch import save_file; "
             f"save_file({{k: v.clone() for k, v in torch.load({pickled[0]!r}, weights_only=True).items()}}, "
             f"{Path(pickled[0]).stem.replace('pytorch_', '') + '.safetensors'!r}, metadata={{'format': 'pt'}})"
         )

@@ -100,8 +100,15 @@ def test_pickled_weights_and_how_to_convert_them(tmp_path, name):
     torch.save(tensors(BASE), folder / name)
     message = refused(folder, tmp_path)
     assert f"has its weights in {name}, a pickle, which could run any code" in message
-    program = message.partition("where you trust it: ")[2]
-    assert program
+    assert "where you trust it, convert it in Python: import torch; " in message
+
+
+def test_pickled_shards_are_counted(tmp_path):
+    folder = write_checkpoint(tmp_path / "public", BASE, shards=1)
+    (folder / "model.safetensors").unlink()
+    for number in (1, 2):
+        (folder / f"pytorch_model-0000{number}-of-00002.bin").touch()
+    assert "where you trust each of these 2 files, convert it in Python: " in refused(folder, tmp_path)
 
 
 def test_the_conversion_that_the_refusal_of_pickles_names_works(tmp_path, monkeypatch):
@@ -109,7 +116,7 @@ def test_the_conversion_that_the_refusal_of_pickles_names_works(tmp_path, monkey
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
     torch.save(tensors(BASE), folder / "pytorch_model.bin")
-    program = refused(folder, tmp_path).partition("where you trust it: ")[2]
+    program = refused(folder, tmp_path).partition("in Python: ")[2]
     monkeypatch.chdir(folder)
     exec(program)
     assert (folder / "model.safetensors").stat().st_size == len(whole)

@@ -50,6 +50,15 @@ def test_everything_in_the_folder_comes_back(tmp_path, shards):
     assert load_tokenizer(tmp_path / "run" / "tokenizer").fingerprint == tiny.tokenizer(288).fingerprint
 
 
+def test_what_is_left_behind_is_said(tmp_path):
+    public = write_checkpoint(tmp_path / "public", BASE)
+    (public / "original").mkdir()
+    (public / ".git").mkdir()
+    (public / "consolidated.safetensors").touch()
+    (public / "pytorch_model.bin").touch()
+    assert "left behind: consolidated.safetensors, original, pytorch_model.bin" in convert(public, tmp_path / "run")
+
+
 def test_a_run_has_the_numbers_and_the_recipe(tmp_path):
     public = write_checkpoint(tmp_path / "public", MODELS["phi-4-mini"])
     convert(public, tmp_path / "run")
