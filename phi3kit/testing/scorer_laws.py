@@ -19,7 +19,7 @@ from phi3kit.families import Annotator, Labelled, Scorer
 from phi3kit.records import Document
 from phi3kit.testing import tiny
 from phi3kit.testing.corpus_laws import ODD_TEXTS
-from phi3kit.testing.law import require
+from phi3kit.testing.law import LawBroken, require
 
 SAVED_AS = (".json", ".jsonl", ".safetensors", ".npz", ".txt")  # data; pickles run code when they are read
 MOST = 5.0
@@ -184,7 +184,7 @@ def _is_data(file: Path) -> bool:
 @contextlib.contextmanager
 def _no_network() -> Iterator[None]:
     def refuse(*_: Any) -> None:
-        raise OSError("the law of loading: no network")
+        raise LawBroken("law broken: a scorer loads without network; it opened a connection")
 
     connect = socket.socket.connect
     socket.socket.connect = refuse  # type: ignore[method-assign]
