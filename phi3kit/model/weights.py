@@ -32,11 +32,14 @@ def from_hugging_face(name: str) -> str:
 
 def hugging_face_state(net: Decoder) -> dict[str, Tensor]:
     """The net's parameters under Hugging Face names; a tied head is left out, as there."""
-    return {
-        to_hugging_face(name): whole(tensor.detach()).contiguous()
-        for name, tensor in net.state_dict().items()
-        if not (net.tied and name == "lm_head.weight")
-    }
+    return dict(_gathered(net))
+
+
+def _gathered(net: Decoder) -> Iterator[tuple[str, Tensor]]:
+    """One parameter after another, whole."""
+    for name, tensor in net.state_dict().items():
+        if not (net.tied and name == "lm_head.weight"):
+            yield to_hugging_face(name), whole(tensor.detach()).contiguous()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -56,9 +59,11 @@ def save(net: Decoder, folder: Path, first: bool = True) -> Path:
     """
     target = folder / WEIGHTS
     partial = target.with_suffix(".partial")
-    state = hugging_face_state(net)
     if not first:
+        for _ in _gathered(net):  # takes part, keeps nothing
+            pass
         return target
+    state = hugging_face_state(net)
     try:
         save_file(state, partial, metadata={"format": "pt"})
         partial.replace(target)

@@ -71,7 +71,7 @@ class LossByLength(Callback):
             data = TokenStream(tokenizer, self.folder, self.part, length, batch_size=1, heldout_batches=self.rows)
             total, count = 0.0, 0
             for batch in data.val_dataloader():
-                with torch.no_grad():
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
                     loss = phase.compute(_on(batch, phase.device))
                 total, count = total + loss.total.item(), count + loss.count
             losses[str(length)] = total / count

@@ -1,7 +1,13 @@
-"""A net whose parameters, gradients and optimizer states are spread over the devices (FSDP2, arXiv 2304.11277)."""
+"""A net whose parameters, gradients and optimizer states are spread over the devices (FSDP2, arXiv 2304.11277).
+
+Special here: only the first process holds the whole net in memory, to begin with; the others get their shares.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -15,7 +21,7 @@ def shard(net: Decoder, mesh: DeviceMesh) -> None:
     """Spread a net over the data-parallel devices, a block at a time; once.
 
     Args:
-        net: whole, the same on every device.
+        net: whole in the first process; in the others it may be on the meta device.
         mesh: of Lightning's `ModelParallelStrategy`, with the dimensions data_parallel and tensor_parallel.
 
     Raises:
@@ -28,8 +34,20 @@ def shard(net: Decoder, mesh: DeviceMesh) -> None:
         )
     if isinstance(net, FSDPModule):
         return
+    whole = net.state_dict()
     for block in net.layers:
         fully_shard(block, mesh=mesh["data_parallel"])
     fully_shard(net, mesh=mesh["data_parallel"])
     for name in ENTRANCES:
         register_fsdp_forward_method(net, name)
+    _share_out(net, whole, mesh.device_type)
+
+
+def _share_out(net: Decoder, whole: dict[str, Any], device: str) -> None:
+    """Give every process its part of the first one's numbers."""
+    if net.embed_tokens.weight.is_meta:
+        net.to_empty(device=device)
+        if net.tied:
+            net.lm_head.weight = net.embed_tokens.weight
+        whole = {}
+    set_model_state_dict(net, whole, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))

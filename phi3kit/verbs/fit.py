@@ -114,13 +114,22 @@ def build(recipe: Recipe) -> Namespace:
     if config.trainer.max_steps < 1:
         raise UserError("the recipe lacks trainer.max_steps: how many optimizer steps to train")
     lightning.seed_everything(config.seed, verbose=False)
-    objects = recipe.instantiate()
-    if config.start_from is not None:
+    with _device_of_the_net(config.trainer.strategy):
+        objects = recipe.instantiate()
+    if config.start_from is not None and not objects.net.embed_tokens.weight.is_meta:
         weights.load_into(objects.net, config.start_from)
     objects.phase = objects.phase(objects.net)
     objects.data = objects.data(tokenizer)
     objects.tokenizer = tokenizer
     return objects
+
+
+def _device_of_the_net(strategy: Any) -> contextlib.AbstractContextManager[Any]:
+    """Where parameters are made: nowhere, where a strategy shards what the first of several processes has made."""
+    import torch
+
+    shards = getattr(strategy, "class_path", "").endswith(".ModelParallelStrategy")
+    return torch.device("meta") if shards and not first_process() else contextlib.nullcontext()
 
 
 def _tokenizer(config: Namespace) -> Tokenizer:

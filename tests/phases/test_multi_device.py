@@ -31,10 +31,11 @@ SHARDED = {
 }
 
 
-def fit(folder: Path, out: str, learn: dict, data: dict, **trainer: object) -> Path:
+def fit(folder: Path, out: str, learn: dict, data: dict, tied: bool = False, **trainer: object) -> Path:
     """Train for a few steps of four rows; returns the run's folder."""
     recipe = {
         **RECIPE,
+        "net": {**RECIPE["net"], "tied": tied},
         "rows_per_step": 4,
         "phase": learn,
         "data": data,
@@ -83,9 +84,10 @@ def test_two_processes_with_preferences(arithmetic: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", [NEXT_TOKEN, PREFERENCES], ids=["next token", "preferences"])
+@pytest.mark.parametrize("what", [NEXT_TOKEN, NEXT_TOKEN | {"tied": True}, PREFERENCES], ids=["next", "tied", "pairs"])
 def test_a_sharded_net_equals_a_whole_one(arithmetic: Path, what: dict) -> None:
-    """FSDP2: parameters, gradients and optimizer states spread over the processes; blocks recomputed in backward."""
+    """FSDP2: parameters, gradients and optimizer states spread over the processes, of which only the first has built
+    the net; blocks recomputed in backward."""
     compare(arithmetic, SHARDED, what, callbacks=[{"class_path": "ActivationCheckpointing"}])
 
 
