@@ -20,5 +20,7 @@ def main(arguments: list[str], part: str = "heldout") -> int:
     recipe = recipes.read("fit", fit.declare, arguments, __doc__, "validate" if part == "heldout" else "test")
     parts = fit.build(recipe)
     weights.load_into(parts.phase.net, recipe.out)
-    print(json.dumps(fit.evaluate(parts.trainer, parts.phase, parts.data, part), indent=2))
+    measures = fit.evaluate(parts.trainer, parts.phase, parts.data, part)
+    if fit.first_process():
+        print(json.dumps(measures, indent=2))
     return 0
