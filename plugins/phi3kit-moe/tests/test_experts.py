@@ -78,6 +78,24 @@ def test_the_same_bits_every_time(way, dtype):
         assert all(torch.equal(a, b) for a, b in zip(run(way, dtype), first, strict=True))
 
 
+def test_shares_of_the_work_hold_every_expert_with_rows_once():
+    assert experts.shares([3, 0, 4, 9, 1], most=8) == [
+        (slice(0, 7), [(0, slice(0, 3)), (2, slice(3, 7))]),
+        (slice(7, 16), [(3, slice(0, 9))]),
+        (slice(16, 17), [(4, slice(0, 1))]),
+    ]
+    assert experts.shares([0, 0], most=8) == []
+
+
+def test_the_size_of_a_share_does_not_matter(monkeypatch):
+    whole = run(experts.by_expert)
+    for most in (0, 30):
+        monkeypatch.setattr(experts, "TOGETHER", most)
+        assert len(experts.shares([20] * 6, most)) == 6
+        for got, wanted in zip(run(experts.by_expert), whole, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-12, rtol=1e-12)
+
+
 def test_experts_that_nobody_chose_have_a_gradient_of_zero():
     _, _, _, grad_gate_up_EJD, grad_down_EDI = run(experts.by_expert)
     for grad in (grad_gate_up_EJD, grad_down_EDI):

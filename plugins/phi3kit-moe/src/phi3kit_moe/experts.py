@@ -1,12 +1,12 @@
 """The work of the chosen experts, and no other: three ways, the same numbers.
 
 Special here: tokens are sorted by expert, so that each expert multiplies its own in one matrix product.
-`by_expert`, for processors, does gather, gate, products and scatter of one expert after the other while they are in
-the cache, and has its own backward pass, which keeps only the gate's inputs. `grouped`, for CUDA in bfloat16, is one
+`by_expert`, for processors, works on the rows of a few experts at a time, while they are in the cache, and has its own
+backward pass, which keeps only the gate's inputs. `grouped`, for CUDA in bfloat16, is one
 grouped product for all experts. `gathered`, for programs that are exported, has no shape that depends on the routing.
 All give the same bits every time: no sum's order is left to chance.
 
-Shapes: N tokens, K chosen experts per token, S = N K rows sorted by expert, n rows of one expert, D hidden, I inner
+Shapes: N tokens, K chosen experts per token, S = N K rows sorted by expert, n some of them, D hidden, I inner
 width, J = 2 I (gate, then up), E experts.
 """
 
@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+TOGETHER = 1024  # rows: enough that starting an operator costs little, few enough for a cache
 
 
 def mix(x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EJD: Tensor, down_EDI: Tensor) -> Tensor:
@@ -79,8 +81,31 @@ def gathered(x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EJD: 
     return out_ND
 
 
+class Share(NamedTuple):
+    """Consecutive rows that are worked on together: where they are in S, and each expert's own among them."""
+
+    rows: slice
+    experts: list[tuple[int, slice]]
+
+
+def shares(sent: list[int], most: int) -> list[Share]:
+    """Experts that have rows, together up to `most` rows, in order; one expert's rows stay together."""
+    found: list[Share] = []
+    end = 0
+    for e, rows in enumerate(sent):
+        start, end = end, end + rows
+        if not rows:
+            continue
+        if not found or end - found[-1].rows.start > most:
+            found.append(Share(slice(start, start), []))
+        first = found[-1].rows.start
+        found[-1].experts.append((e, slice(start - first, end - first)))
+        found[-1] = Share(slice(first, end), found[-1].experts)
+    return found
+
+
 class _ByExpert(torch.autograd.Function):
-    """The loop over experts, forwards and backwards. A token meets an expert at most once: additions never clash."""
+    """The loop over experts, forwards and backwards; n are the rows of a share."""
 
     @staticmethod
     def forward(
@@ -93,49 +118,53 @@ class _ByExpert(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         order_S, sent_E = groups(experts_NK, gate_up_EJD.shape[0])
-        ctx.sent, ctx.chosen = sent_E.tolist(), experts_NK.shape[1]
+        ctx.sent = sent_E.tolist()
+        # elsewhere than on a processor additions of one share could clash: a token meets one expert only once
+        ctx.shares = shares(ctx.sent, TOGETHER if x_ND.device.type == "cpu" else 0)
+        tokens_S, weights_S1 = order_S // experts_NK.shape[1], weights_NK.flatten()[order_S, None]
         out_ND, kept = torch.zeros_like(x_ND), []
-        for e, rows_n, weight_n1 in _each(ctx, order_S, weights_NK):
-            gate_up_nJ = x_ND.index_select(0, rows_n) @ gate_up_EJD[e].T
+        for rows, experts in ctx.shares:
+            x_nD = x_ND.index_select(0, tokens_S[rows])
+            gate_up_nJ = x_nD.new_empty(x_nD.shape[0], gate_up_EJD.shape[1])
+            for e, own in experts:
+                torch.mm(x_nD[own], gate_up_EJD[e].T, out=gate_up_nJ[own])
             gate_nI, up_nI = gate_up_nJ.chunk(2, dim=-1)
-            y_nD = F.silu(gate_nI).mul_(up_nI) @ down_EDI[e].T
-            out_ND.index_add_(0, rows_n, y_nD.mul_(weight_n1))
+            hidden_nI = F.silu(gate_nI).mul_(up_nI)
+            for e, own in experts:
+                torch.mm(hidden_nI[own], down_EDI[e].T, out=x_nD[own])  # x is spent
+            out_ND.index_add_(0, tokens_S[rows], x_nD.mul_(weights_S1[rows]))
             if keep:
                 kept.append(gate_up_nJ)
-        ctx.save_for_backward(x_ND, weights_NK, order_S, gate_up_EJD, down_EDI, *kept)
+        ctx.save_for_backward(x_ND, weights_S1, order_S, tokens_S, gate_up_EJD, down_EDI, *kept)
         return out_ND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:
-        x_ND, weights_NK, order_S, gate_up_EJD, down_EDI, *kept = ctx.saved_tensors
+        x_ND, weights_S1, order_S, tokens_S, gate_up_EJD, down_EDI, *kept = ctx.saved_tensors
         learns = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
-        grad_x_ND, grad_weights_S = torch.zeros_like(x_ND), torch.zeros_like(weights_NK).flatten()
         grad_gate_up_EJD, grad_down_EDI = (_matrices(w, ctx.sent, learns) for w in (gate_up_EJD, down_EDI))
-        start = 0
-        for (e, rows_n, weight_n1), gate_up_nJ in zip(_each(ctx, order_S, weights_NK), kept, strict=True):
-            grad_nD = grad_ND.index_select(0, rows_n)
+        grad_x_ND, grad_weights_S = torch.zeros_like(x_ND), torch.zeros_like(weights_S1[:, 0])
+        for (rows, experts), gate_up_nJ in zip(ctx.shares, kept, strict=True):
             gate_nI, up_nI = gate_up_nJ.chunk(2, dim=-1)
             silu_nI = F.silu(gate_nI)
             hidden_nI = silu_nI * up_nI
-            grad_hidden_nI = grad_nD @ down_EDI[e]
-            grad_weights_S[start : start + len(rows_n)] = (grad_hidden_nI * hidden_nI).sum(-1)
-            start += len(rows_n)
-            grad_gate_up_nJ = _gate_backward(grad_hidden_nI.mul_(weight_n1), gate_nI, up_nI, silu_nI)
-            if learns:
-                torch.mm(grad_nD.mul_(weight_n1).T, hidden_nI, out=grad_down_EDI[e])
-                torch.mm(grad_gate_up_nJ.T, x_ND.index_select(0, rows_n), out=grad_gate_up_EJD[e])
-            grad_x_ND.index_add_(0, rows_n, grad_gate_up_nJ @ gate_up_EJD[e])
-        grad_weights_NK = torch.empty_like(grad_weights_S).scatter_(0, order_S, grad_weights_S).view_as(weights_NK)
+            grad_nD, grad_hidden_nI = grad_ND.index_select(0, tokens_S[rows]), torch.empty_like(hidden_nI)
+            for e, own in experts:
+                torch.mm(grad_nD[own], down_EDI[e], out=grad_hidden_nI[own])
+            grad_weights_S[rows] = (grad_hidden_nI * hidden_nI).sum(-1)
+            grad_nD.mul_(weights_S1[rows])
+            grad_gate_up_nJ = _gate_backward(grad_hidden_nI.mul_(weights_S1[rows]), gate_nI, up_nI, silu_nI)
+            x_nD = x_ND.index_select(0, tokens_S[rows])
+            for e, own in experts:
+                if learns:
+                    torch.mm(grad_nD[own].T, hidden_nI[own], out=grad_down_EDI[e])
+                    torch.mm(grad_gate_up_nJ[own].T, x_nD[own], out=grad_gate_up_EJD[e])
+                torch.mm(grad_gate_up_nJ[own], gate_up_EJD[e], out=grad_nD[own])  # its old content is spent
+            grad_x_ND.index_add_(0, tokens_S[rows], grad_nD)
+        grad_weights_S = torch.empty_like(grad_weights_S).scatter_(0, order_S, grad_weights_S)
         grad_matrices = (grad_gate_up_EJD, grad_down_EDI) if learns else (None, None)
-        return grad_x_ND, grad_weights_NK, None, *grad_matrices, None
-
-
-def _each(ctx: Any, order_S: Tensor, weights_NK: Tensor) -> list[tuple[int, Tensor, Tensor]]:
-    """(expert, its tokens, their weights as a column) of every expert that has tokens."""
-    rows = (order_S // ctx.chosen).split(ctx.sent)
-    weights = weights_NK.flatten()[order_S, None].split(ctx.sent)
-    return [(e, rows[e], weights[e]) for e, sent in enumerate(ctx.sent) if sent]
+        return grad_x_ND, grad_weights_S.view(x_ND.shape[0], -1), None, *grad_matrices, None
 
 
 def _gate_backward(grad_nI: Tensor, gate_nI: Tensor, up_nI: Tensor, silu_nI: Tensor) -> Tensor:
