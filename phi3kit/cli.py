@@ -25,6 +25,7 @@ VERBS = {
     "serve": ("phi3kit.verbs.serve", "the same over HTTP: an OpenAI-compatible endpoint"),
     "convert": ("phi3kit.verbs.convert", "a public checkpoint folder -> a run, or a run -> a public checkpoint folder"),
     "preview": ("phi3kit.verbs.preview", "a batch as the model sees it, tokens with loss in colour"),
+    "pattern": ("phi3kit.verbs.pattern", "draw what each attention head of a net sees, as an SVG"),
     "plugins": ("phi3kit.verbs.plugins", "installed plugins; --check imports and checks them"),
     "new-plugin": ("phi3kit.verbs.new_plugin", "write a plugin package to start from"),
     "env": ("phi3kit.verbs.env", "versions and devices, for a bug report"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+import yaml
 from phi3kit_blocksparse.attention import BlocksparseAttention
 from phi3kit_blocksparse.pattern import Pattern
 from slow_phi3small import mask_of
 
+from phi3kit.cli import main
 from phi3kit.testing import tiny
 
 SMALL = Pattern(heads=32, kv_heads=8, block=64, local=16, stride=8)  # Phi-3-small
@@ -78,3 +82,30 @@ def test_mask_columns_and_blocks_follow_the_rule(pattern):
 def test_attention_says_its_pattern():
     attention = BlocksparseAttention(tiny.dims(), 0, block_size=4, local_blocks=2, vertical_stride=3)
     assert torch.equal(attention.pattern(30), mask_of(30, 4, block=4, local=2, stride=3, homo=False))
+
+
+NET = {
+    "dims": {"vocab_size": 64, "hidden_size": 24, "n_layers": 2, "n_heads": 3, "context": 576},
+    "attention": [
+        {"class_path": "BlocksparseAttention", "init_args": {"local_blocks": 2, "vertical_stride": 3}},
+        {"class_path": "GroupedDenseAttention"},
+    ],
+    "feed_forward": [{"class_path": "GEGELUMLP"}],
+    "position": {"class_path": "RoPE"},
+}
+
+
+def test_the_reports_figure_is_drawn(tmp_path, capsys):
+    """`phi3kit pattern` on that geometry: the kept cells of each panel's last row are the golden vector."""
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump({"net": NET}))
+    out = tmp_path / "figure.svg"
+    assert main(["pattern", "--recipe", str(tmp_path / "net.yaml"), "--block", "64", "--out", str(out)]) == 0
+    assert "4 patterns, 576 tokens in blocks of 64" in capsys.readouterr().out
+    sparse = out.read_text().split("<g transform='translate")
+    rows = []
+    for panel in sparse:
+        skipped = re.search(r"<path fill='#e4e7eb' d='([^']*)'", panel)
+        if skipped:
+            runs = [(int(j), int(length)) for j, length in re.findall(r"M(\d+) 8h(\d+)", skipped[1])]
+            rows.append(sorted(set(range(9)) - {j + n for j, length in runs for n in range(length)}))
+    assert rows == [[2, 5, 7, 8], [1, 4, 7, 8], [0, 3, 6, 7, 8], list(range(9))]

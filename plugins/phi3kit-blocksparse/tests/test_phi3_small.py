@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from phi3kit_blocksparse.feed_forward import gegelu
 from phi3kit_blocksparse.layout import Phi3SmallLayout
 from slow_phi3small import DUMMIES, config, logits
@@ -11,7 +14,7 @@ from slow_phi3small import DUMMIES, config, logits
 from phi3kit import UserError
 from phi3kit.model import GrowingCache
 from phi3kit.model.engine import NetEngine
-from phi3kit.model.load import build_net
+from phi3kit.model.load import build_net, whole_section
 
 LONG = {
     "type": "su",
@@ -147,6 +150,15 @@ def test_parameters_of_the_real_one():
         "BlocksparseAttention",
         "GroupedDenseAttention",
     ]
+
+
+def test_the_recipe_is_the_released_model():
+    recipe = Path(__file__).parents[3] / "recipes" / "phi3-small" / "net.yaml"
+    if not recipe.is_file():
+        pytest.skip("needs the recipes beside the plugin, which are absent here")
+    net = whole_section(yaml.safe_load(recipe.read_text())["net"])
+    assert net == whole_section(Phi3SmallLayout().net(SMALL))
+    assert Phi3SmallLayout().config(net)["mup_width_multiplier"] == 8.0
 
 
 def test_initial_weights():

@@ -100,7 +100,10 @@ class BlocksparseAttention(Attention):
         return F.scaled_dot_product_attention(q, k, v, mask_HTS, scale=self.scale, enable_gqa=True).transpose(1, 2)
 
     def pattern(self, length: int) -> Tensor:
-        return self.blocks.mask(length, length)
+        block = self.blocks.block
+        kept_HNN = self.blocks.blocks(-(-length // block))
+        seen_HTT = kept_HNN.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :length, :length]
+        return seen_HTT.logical_and_(torch.ones(length, length, dtype=torch.bool).tril())
 
 
 @final

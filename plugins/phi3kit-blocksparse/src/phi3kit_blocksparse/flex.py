@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,25 +31,27 @@ def blocksparse(
 ) -> Tensor:
     """Attention of every document over itself, [B, T, H, K]; zeros at padding."""
     length, block = q_BTHK.shape[1], pattern.block
+    counts: tuple[int, ...]
     if documents_BT is None:
         missing = -length % block
-        padded = (F.pad(x, (0, 0, 0, 0, 0, missing)) for x in (q_BTHK, k_BTGK, v_BTGK))
         counts = ((length + missing) // block,)
-        return _flex(*padded, block_mask(pattern, counts, q_BTHK.device), scale)[:, :length]
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, missing)) for x in (q_BTHK, k_BTGK, v_BTGK))
+        return _flex(q, k, v, block_mask(pattern, counts, q_BTHK.device), scale)[:, :length]
     counts, sources_N, places_N = _layout(documents_BT.expand(q_BTHK.shape[:2]), block)
     room = sum(counts) * block
-    padded = (
+    q, k, v = (
         x.new_zeros(1, room, *x.shape[2:]).index_copy(1, places_N, x.flatten(0, 1)[None, sources_N])
         for x in (q_BTHK, k_BTGK, v_BTGK)
     )
-    out_1PHK = _flex(*padded, block_mask(pattern, counts, q_BTHK.device), scale)
+    out_1PHK = _flex(q, k, v, block_mask(pattern, counts, q_BTHK.device), scale)
     out_NHK = torch.zeros_like(q_BTHK).flatten(0, 1).index_copy(0, sources_N, out_1PHK[0, places_N])
     return out_NHK.view(q_BTHK.shape)
 
 
 def _layout(documents_BT: Tensor, block: int) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Blocks of each document; where its tokens are among all B x T, and where they go in the padded row."""
-    counts, sources, places, width = [], [], [], documents_BT.shape[1]
+    counts: list[int] = []
+    sources, places, width = [], [], documents_BT.shape[1]
     for row, start, stop, number in runs(documents_BT):
         if number != PADDING:
             begin = sum(counts) * block
@@ -60,13 +63,13 @@ def _layout(documents_BT: Tensor, block: int) -> tuple[tuple[int, ...], Tensor, 
 
 
 def _flex(q_BPHK: Tensor, k_BPGK: Tensor, v_BPGK: Tensor, mask: BlockMask, scale: float) -> Tensor:
-    kernel = _compiled() if q_BPHK.is_cuda else flex_attention
+    kernel = _compiled() if q_BPHK.is_cuda else cast(Callable[..., Any], flex_attention)
     q, k, v = (x_BPHK.transpose(1, 2) for x_BPHK in (q_BPHK, k_BPGK, v_BPGK))
     return kernel(q, k, v, block_mask=mask, scale=scale, enable_gqa=True).transpose(1, 2)
 
 
 @functools.cache
-def _compiled() -> Callable[..., Tensor]:
+def _compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention)
 
 

@@ -49,7 +49,9 @@ class Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_THK: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v."""
-        return *gradients(grad_THK, *ctx.saved_tensors, ctx.pattern, ctx.scale), None, None
+        q_THK, k_TGK, v_TGK, out_THK, lse_TH1 = ctx.saved_tensors
+        found = gradients(grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH1, ctx.pattern, ctx.scale)
+        return *found, None, None
 
 
 def attend(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale: float) -> tuple[Tensor, Tensor]:
@@ -61,7 +63,7 @@ def attend(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale:
     out_THK[near], lse_TH1[near] = out_1HrK[0].transpose(0, 1), lse_1Hr[0].T[..., None]
     if length <= pattern.reach:
         return out_THK, lse_TH1
-    k_GTK, v_GTK = _heads_first(k_TGK).contiguous(), _heads_first(v_TGK).contiguous()
+    k_GTK, v_GTK = _heads_first(k_TGK), _heads_first(v_TGK)
     for window in windows(pattern, length):
         keys, values, mask = window.keys(k_GTK), window.keys(v_GTK), window.mask(q_THK)
         out_WGrK, lse_WGr = kernel(window.queries(q_THK), keys, values, attn_mask=mask)
@@ -93,8 +95,9 @@ def gradients(
     """Gradients of q, k and v."""
     kernel = functools.partial(backward_kernel, dropout_p=0.0, scale=scale)
     length, near = len(q_THK), slice(0, pattern.reach)
-    k_GTK, v_GTK = _heads_first(k_TGK).contiguous(), _heads_first(v_TGK).contiguous()
-    dq_THK, dk_GTK, dv_GTK = q_THK.new_empty(q_THK.shape), torch.zeros_like(k_GTK), torch.zeros_like(v_GTK)
+    k_GTK, v_GTK = _heads_first(k_TGK), _heads_first(v_TGK)
+    dq_THK = q_THK.new_empty(q_THK.shape)
+    dk_GTK, dv_GTK = k_GTK.new_zeros(k_GTK.shape), v_GTK.new_zeros(v_GTK.shape)
     queries = (grad_THK, q_THK, out_THK, lse_TH1)
     grad, q, out, lse = (_heads_first(x[near])[None].contiguous() for x in queries)
     dq, dk, dv = kernel(grad, q, k_GTK[None, :, near], v_GTK[None, :, near], out, lse[..., 0], is_causal=True)

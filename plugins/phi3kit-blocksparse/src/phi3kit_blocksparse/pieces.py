@@ -20,15 +20,15 @@ from torch import Tensor
 
 from phi3kit_blocksparse.pattern import Group, Pattern
 
-WINDOWS = 8  # at once: the gradient of their keys is as many windows long
+WINDOWS = 4  # at once: the gradient of their keys is as many windows long
 
 
 class Window(NamedTuple):
-    """The windows of `count` query blocks from `block` on; the last block of a document may have fewer `rows`."""
+    """The windows of `number` query blocks from `block` on; the last block of a document may have fewer `rows`."""
 
     pattern: Pattern
     block: int
-    count: int
+    number: int
     rows: int
 
     def queries(self, x_THK: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ class Window(NamedTuple):
     def _place(self, x_THK: Tensor) -> Tensor:
         """A view, [W, rows, G, heads of one, K]."""
         start = self.block * self.pattern.block
-        x_rHK = x_THK[start : start + self.count * self.rows]
-        return x_rHK.unflatten(0, (self.count, self.rows)).unflatten(2, (self.pattern.kv_heads, -1))
+        x_rHK = x_THK[start : start + self.number * self.rows]
+        return x_rHK.unflatten(0, (self.number, self.rows)).unflatten(2, (self.pattern.kv_heads, -1))
 
     @property
     def _keys(self) -> tuple[int, int]:
@@ -54,7 +54,7 @@ class Window(NamedTuple):
     def keys(self, k_GTK: Tensor) -> Tensor:
         """A view, [W, G, c, K]."""
         start, width = self._keys
-        stop = start + width + (self.count - 1) * self.pattern.block
+        stop = start + width + (self.number - 1) * self.pattern.block
         return k_GTK[:, start:stop].unfold(1, width, self.pattern.block).permute(1, 0, 3, 2)
 
     def add_keys(self, dk_GTK: Tensor, dk_WGcK: Tensor) -> None:
