@@ -23,7 +23,7 @@ from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
 from phi3kit.verbs.summary import show
 
-WRITING_VERBS = ("prepare", "fit", "export")
+WRITING_VERBS = ("score fit", "prepare", "fit", "export")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def run(steps: list[Step], state: State) -> None:
 def _call(step: Step) -> None:
     from phi3kit.cli import VERBS
 
-    code = import_module(VERBS[step.verb][0]).main(["--recipe", str(step.recipe)], summary=False)
+    verb, *work = step.verb.split()  # "score fit" is the verb score, told to fit
+    code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(step.recipe)], summary=False)
     if code:
         raise UserError(f"{step.recipe} failed (exit code {code}); mend it and run the same command again")
 

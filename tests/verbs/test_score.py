@@ -267,6 +267,24 @@ def test_errors_help(recipe: dict[str, Any], tmp_path: Path, capsys: pytest.Capt
     assert (tmp_path / "edu/thesis.txt").exists()
 
 
+def test_it_is_a_step_of_a_folder_of_recipes(
+    recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`phi3kit run` trains the scorer once, and again when its recipe changes."""
+    folder, state = tmp_path / "recipes", ["--state", str(tmp_path / "state")]
+    folder.mkdir()
+    (folder / "0-score.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(folder), *state]) == 0
+    assert "AUC" in capsys.readouterr().out
+    assert main(["run", str(folder), *state]) == 0
+    assert "0-score: done already" in capsys.readouterr().out
+    version = SavedScorer(str(tmp_path / "edu")).version
+    (folder / "0-score.yaml").write_text(yaml.safe_dump(change(recipe, seed=1, threshold=0.25)))
+    assert main(["run", str(folder), *state]) == 0
+    assert SavedScorer(str(tmp_path / "edu")).version == version, "the folds changed, the scorer did not"
+    assert SavedScorer(str(tmp_path / "edu")).threshold == 0.25
+
+
 def test_the_verb_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score"]) == 0
     assert "phi3kit score fit    --recipe FILE" in capsys.readouterr().out

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
+from phi3kit.corpus.scorers.reasoning_density import count_connectives
 from phi3kit.families import Filter
 from phi3kit.records import Document
-
-# The report's second phase keeps the web pages that teach "logical reasoning" (arXiv 2404.14219, section 2);
-# its filter is a classifier and unpublished. This one counts the words with which people reason and teach.
-SIGNS = re.compile(
-    r"\b(because|therefore|thus|hence|since|so that|if|then|else|unless|whether|when|otherwise|instead|although"
-    r"|however|example|for instance|e\.g|i\.e|means?|returns?|raises?|equal|must|should|given|suppose|note)\b"
-    r"|>>>",
-    re.IGNORECASE,
-)
 
 
 @final
 class Reasoning(Filter):
-    """Keeps documents dense in the words of explanation and condition.
+    """Keeps documents dense in the words of explanation and condition (those that `ReasoningDensity` counts too).
+
+    The report's second phase keeps the web pages that teach "logical reasoning" (arXiv 2404.14219, section 2); its
+    filter is a classifier and unpublished.
 
     Args:
         least_signs: such words per hundred; prose has about 2, documentation about 4.
@@ -35,5 +29,4 @@ class Reasoning(Filter):
         n_words = len(document.text.split())
         if n_words < self.shortest:
             return f"fewer than {self.shortest} words"
-        n_signs = sum(1 for _ in SIGNS.finditer(document.text))
-        return "explains too little" if 100 * n_signs < self.least_signs * n_words else None
+        return "explains too little" if 100 * count_connectives(document.text) < self.least_signs * n_words else None

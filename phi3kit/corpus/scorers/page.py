@@ -18,7 +18,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin: 
 .soft, figcaption, th { color: var(--soft); } .warning { color: var(--warn); }
 .numbers { display: flex; flex-wrap: wrap; gap: 1.6rem; margin: 1rem 0; }
 .numbers div { min-width: 5.5rem; } .numbers b { display: block; font-size: 1.5rem; font-weight: 600; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; } svg { width: 100%; height: auto; }
 svg text { font: 10px system-ui, sans-serif; fill: var(--soft); }
 .bar { fill: var(--bar); } .kept { fill: var(--kept); } .axis, .diagonal { stroke: var(--line); fill: none; }

@@ -58,7 +58,11 @@ def _svg(
     y_label: str,
 ) -> str:
     ground = HEIGHT - BOTTOM
-    texts = [f'<text x="{x:.1f}" y="{ground + 13}" text-anchor="middle">{escape(t)}</text>' for x, t in x_ticks]
+    anchors = ["start", *["middle"] * (len(x_ticks) - 2), "end"]
+    texts = [
+        f'<text x="{x:.1f}" y="{ground + 13}" text-anchor="{anchor}">{escape(t)}</text>'
+        for (x, t), anchor in zip(x_ticks, anchors, strict=True)
+    ]
     texts += [f'<text x="{LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{escape(t)}</text>' for y, t in y_ticks]
     middle = (LEFT + WIDTH - RIGHT) / 2
     texts.append(f'<text class="name" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')

@@ -14,20 +14,27 @@ from phi3kit.corpus.scorers.density import density, matches, rules_version
 from phi3kit.corpus.scorers.state import read_options, write_state
 from phi3kit.families import Scorer
 
-MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?:[a-z]{1,6})?\.?"
+# Each begins with what is rare, for which the search is fast, and looks back afterwards.
+MONTH = r"[JFMASOND](?<!\w.)(?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec)(?:[a-z]{1,6})?\.?"
 SIGNS = {
     "dates": matches(
-        2.0, rf"\b{MONTH}\s+\d{{1,4}}\b|\b\d{{1,2}}\s+{MONTH}(?=\W)|\b\d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{1,4}}\b"
+        2.0,
+        rf"{MONTH}\s+\d{{1,4}}\b|[0-9](?<!\w.)[0-9]?\s{MONTH}(?=\W)"
+        r"|[0-9](?<!\w.)\d{0,3}[/.-]\d{1,2}[/.-]\d{1,4}\b",
     ),
-    "years": matches(1.0, r"\b(?:1[5-9]\d\d|20\d\d)s?\b"),
-    "results": matches(2.0, r"(?<![\w.,/–-])\d{1,3}\s?[–-]\s?\d{1,3}(?![\w/–-]|\.\d|\s?[=*<])|\b\d{1,2}:\d{2}\b"),
-    "names": matches(0.5, r"(?<=[a-z,;]\s)[A-Z][a-zà-ÿ]+(?:\s[A-Z][a-zà-ÿ]+)+|(?<=[a-z]\s)[A-Z][a-zà-ÿ]{2,}"),
+    "years": matches(1.0, r"1(?<!\w.)[5-9]\d\ds?\b|2(?<!\w.)0\d\ds?\b"),
+    "results": matches(
+        2.0,
+        r"[0-9](?<![\w.,/–-].)\d{0,2}\s?[–-]\s?\d{1,3}(?![\w/–-]|\.\d|\s?[=*<])|[0-9](?<!\w.)\d?:\d{2}\b",
+        holds="–-:",
+    ),
+    "names": matches(0.5, r"[A-Z](?<=[a-z,;]\s.)[a-zà-ÿ]{2,}(?:\s[A-Z][a-zà-ÿ]+)*"),
 }
 
 
 @final
 class TriviaDensity(Scorer):
-    """Dates, years, results and names per thousand characters: a textbook has about 2, a page of results 20 and more.
+    """Dates, years, results and names per thousand characters: a textbook has about 1, Wikipedia 6.
 
     Args:
         aspect: the name of its score.
