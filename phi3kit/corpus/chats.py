@@ -20,13 +20,16 @@ class ConversationFile(Synthesizer):
     Args:
         path: the file.
         holdout: share of them kept from training, chosen by their ids; a row's own ``metadata.split`` goes first.
+        optional: make none where there is no such file.
     """
 
-    def __init__(self, path: str, holdout: float = 0.05) -> None:
-        self.path, self.holdout = path, holdout
+    def __init__(self, path: str, holdout: float = 0.05, optional: bool = False) -> None:
+        self.path, self.holdout, self.optional = path, holdout, optional
 
     def make(self, documents: Iterable[Document]) -> Iterator[Conversation]:
         """The file's rows, in order, each with its split."""
+        if self.optional and not Path(self.path).is_file():
+            return
         for row in read_conversations(Path(self.path)):
             yield replace(row, metadata={"split": split_of(row.id, self.holdout), **row.metadata})
 
@@ -38,13 +41,16 @@ class PreferenceFile(Synthesizer):
     Args:
         path: the file.
         holdout: share of them kept from training, chosen by their ids; a row's own ``metadata.split`` goes first.
+        optional: make none where there is no such file.
     """
 
-    def __init__(self, path: str, holdout: float = 0.05) -> None:
-        self.path, self.holdout = path, holdout
+    def __init__(self, path: str, holdout: float = 0.05, optional: bool = False) -> None:
+        self.path, self.holdout, self.optional = path, holdout, optional
 
     def make(self, documents: Iterable[Document]) -> Iterator[Preference]:
         """The file's rows, in order, each with its split."""
+        if self.optional and not Path(self.path).is_file():
+            return
         for row in read_preferences(Path(self.path)):
             yield replace(row, metadata={"split": split_of(row.id, self.holdout), **row.metadata})
 

@@ -106,11 +106,11 @@ class JSONLines(Reader):
 
     Args:
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
-        text_field: the key that holds the text.
+        text_field: the key that holds the text; several: their texts, with a blank line between.
         id_field: the key that holds the id; null: file name and line number.
     """
 
-    def __init__(self, path: str, text_field: str = "text", id_field: str | None = None) -> None:
+    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
         self.path, self.text_field, self.id_field = path, text_field, id_field
 
     def read(self) -> Iterator[Document]:
@@ -139,11 +139,11 @@ class ParquetFiles(Reader):
 
     Args:
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
-        text_field: the column that holds the text.
+        text_field: the column that holds the text; several: their texts, with a blank line between.
         id_field: the column that holds the id; null: file name and row number.
     """
 
-    def __init__(self, path: str, text_field: str = "text", id_field: str | None = None) -> None:
+    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
         self.path, self.text_field, self.id_field = path, text_field, id_field
 
     def read(self) -> Iterator[Document]:
@@ -159,7 +159,7 @@ class ParquetFiles(Reader):
         import pyarrow
         import pyarrow.parquet
 
-        columns = [field for field in (self.text_field, self.id_field) if field]
+        columns = [field for field in (*fields_of(self.text_field), self.id_field) if field]
         try:
             table = pyarrow.parquet.ParquetFile(file)
             present = [column for column in columns if column in table.schema_arrow.names]
@@ -172,18 +172,27 @@ class ParquetFiles(Reader):
             raise UserError(f"{file} is not readable as Parquet: {error}") from error
 
 
-def document_of(row: Any, place: str, id: str, source: str, text_field: str, id_field: str | None) -> Document:
-    """A row as a document."""
-    if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
-        keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{place} has no text under {text_field!r} (it has: {keys}); set `text_field`")
+def fields_of(text_field: str | list[str]) -> list[str]:
+    """The keys that hold a text."""
+    return [text_field] if isinstance(text_field, str) else text_field
+
+
+def document_of(
+    row: Any, place: str, id: str, source: str, text_field: str | list[str], id_field: str | None
+) -> Document:
+    """A row as a document. Raises `UserError` with the place where it has no text or no id."""
+    for field in fields_of(text_field):
+        if not isinstance(row, dict) or not isinstance(row.get(field), str):
+            keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+            raise UserError(f"{place} has no text under {field!r} (it has: {keys}); set `text_field`")
+        try:
+            row[field].encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{place}: {field!r} is not Unicode at character {error.start}") from error
     if id_field is not None and row.get(id_field) is None:
         raise UserError(f"{place} has no {id_field!r} (it has: {', '.join(row)}); set `id_field`")
-    try:
-        row[text_field].encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place}: {text_field!r} is not Unicode at character {error.start}") from error
-    return Document(str(row[id_field]) if id_field else id, row[text_field], source)
+    text = "\n\n".join(row[field] for field in fields_of(text_field))
+    return Document(str(row[id_field]) if id_field else id, text, source)
 
 
 def _bytes(file: Path) -> bytes:

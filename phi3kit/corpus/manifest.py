@@ -39,10 +39,12 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "kept": _sum(plan.scored, "kept"),
         "rejected": dict(rejected.most_common()),
         "left_out": {name: dict(totals(plan.choice, name, "rejected").most_common()) for name in phases},
-        "exercises": plan.exercises.counts()[0]["documents"] if plan.exercises else 0,
-        **plan.chats.counts()[0],
+        "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
+        **{kind: plan.chats.counts()[0][kind] for kind in ("chat", "preferences")},
+        "benchmarks": _benchmarks(plan),
         "steps": list(_steps(plan)),
         "sources": _sources(plan, phases),
+        "scores": plan.distributions(),
         "epochs": plan.epochs,
         "holdout": plan.asked.holdout,
         "inputs": plan.inputs(),
@@ -65,6 +67,15 @@ def _reasons(plan: Plan) -> Counter[str]:
         for rank in done.counts():
             reasons.update(rank["rejected"])
     return reasons
+
+
+def _benchmarks(plan: Plan) -> dict[str, Any]:
+    """The files looked for, and how often each benchmark was met, by kind."""
+    hits: Counter[str] = Counter()
+    for done in (plan.scored, *([plan.exercises] if plan.exercises else []), plan.chats):
+        for rank in done.counts():
+            hits.update(rank["hits"])
+    return {"files": {file.name: sha256_of(file) for file in plan.questions.files}, "hits": dict(sorted(hits.items()))}
 
 
 def _steps(plan: Plan) -> Iterable[dict[str, Any]]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3kit.corpus.engine.stage import Done, File
 from phi3kit.corpus.engine.store import Store
+from phi3kit.corpus.files import find
+from phi3kit.corpus.scores import distributions
 from phi3kit.corpus.stages.choose import Choose, also_held_out
 from phi3kit.corpus.stages.duplicates import Duplicates, Hashes
 from phi3kit.corpus.stages.encode import Encode, Vocabulary
 from phi3kit.corpus.stages.made import Chats, Exercises
+from phi3kit.corpus.stages.near import NearDuplicates, Signatures
 from phi3kit.corpus.stages.read import Piece, Read, pieces_of
+from phi3kit.corpus.stages.score import Score
 from phi3kit.corpus.stages.scored import Scored
+from phi3kit.corpus.stages.screen import Questions
 from phi3kit.corpus.stages.sift import Sift
 from phi3kit.corpus.stages.write import Encoded, Tokens, groups_of, tokens_by_source
 from phi3kit.families import Tokenizer
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from phi3kit.corpus.preparation import Preparation
 
 SPLITS = ("train", "heldout")
+QUESTIONS = (".jsonl", ".json", ".csv", ".tsv")  # kinds of benchmark files in a folder
 
 
 @dataclass
@@ -42,23 +50,42 @@ class Plan:
     @cached_property
     def read(self) -> Done:
         """Documents as they come."""
-        return self.store.run(Read(self._pieces(), self.asked.shard_bytes))
+        return self.store.run(Read(self.pieces, self.asked.shard_bytes))
 
-    def _pieces(self) -> list[Piece]:
-        sources = [(s.name, s.reader) for s in self.asked.sources] + [("", r) for r in self.asked.readers]
-        return [piece for name, reader in sources for piece in pieces_of(name, reader, self.asked.shard_bytes)]
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """What there is to read; `optional` sources of which there is nothing are left out."""
+        with chdir(self.asked.folder):
+            there = [(s.name, s.reader, s.synthetic) for s in self.asked.sources if s.is_there()]
+            readers = [*there, *(("", reader, False) for reader in self.asked.readers)]
+            size = self.asked.shard_bytes
+            return [piece for name, reader, made in readers for piece in pieces_of(name, reader, size, made)]
 
     @cached_property
     def sift(self) -> Done:
         """Documents that pass the filters of their source."""
-        rules = [[*self.asked.filters, *source.filters] for source in self.asked.sources] + [list(self.asked.filters)]
+        rules = [[*self.asked.filters, *source.rules()] for source in self.asked.sources] + [list(self.asked.filters)]
         number = {source.name: i for i, source in enumerate(self.asked.sources)}
-        pieces = self._pieces()
         shards = [
-            (file, number.get(pieces[int(file.path.parent.name)].source, len(number)))
+            (file, number.get(self.pieces[int(file.path.parent.name)].source, len(number)))
             for file in self.read.files("documents-")
         ]
         return self.store.run(Sift(shards, rules))
+
+    @cached_property
+    def annotated(self) -> Done:
+        """The same with their scores."""
+        if not self.asked.scorers:
+            return self.sift
+        return self.store.run(Score(self.sift.files("documents"), self.asked.scorers))
+
+    @cached_property
+    def near_duplicates(self) -> list[File]:
+        """Rows that repeat an earlier document in other words."""
+        if self.asked.near_duplicates is None:
+            return []
+        signatures = self.store.run(Signatures(self.sift.files("documents"), self.asked.near_duplicates))
+        return self.store.run(NearDuplicates(signatures.files(), self.asked.near_duplicates)).files()
 
     @cached_property
     def duplicates(self) -> Done:
@@ -69,7 +96,16 @@ class Plan:
     @cached_property
     def scored(self) -> Done:
         """What phases choose from."""
-        return self.store.run(Scored(self.sift.files("documents"), self.duplicates.files(""), []))
+        aspects = [scorer.aspect for scorer in self.asked.scorers]
+        repeated, near = self.duplicates.files(), self.near_duplicates
+        return self.store.run(Scored(self.annotated.files("documents"), repeated, near, aspects, self.questions))
+
+    @cached_property
+    def questions(self) -> Questions:
+        """Of benchmarks."""
+        with chdir(self.asked.folder):
+            files = [file.absolute() for path in self.asked.benchmarks for _, file in find(path, QUESTIONS)]
+        return Questions(tuple(files))
 
     @cached_property
     def choice(self) -> Done:
@@ -86,14 +122,16 @@ class Plan:
             return None
         shards, masks = self.scored.files("documents"), self.choice.files("phases")
         last = len(self.asked.queries) - 1
-        return self.store.run(Exercises(shards, masks, last, self.asked.exercises, self.asked.shard_bytes))
+        made = self.store.run(Exercises(shards, masks, last, self.asked.exercises, self.asked.shard_bytes))
+        return self.store.run(Scored(made.files("documents"), [], [], [], self.questions))
 
     @cached_property
     def chats(self) -> Done:
         """Conversations and preferences."""
         asked = self.asked
         shards = self.scored.files("documents") if asked.conversations or asked.preferences else []
-        return self.store.run(Chats(shards, asked.conversations, asked.preferences))
+        with chdir(asked.folder):
+            return self.store.run(Chats(shards, asked.conversations, asked.preferences, asked.folder, self.questions))
 
     @cached_property
     def vocabulary(self) -> Done:
@@ -126,12 +164,18 @@ class Plan:
         """The chunks of one split of one phase."""
         query = self.asked.queries[phase]
         epochs: dict[str, float] = {}
-        if query.mixture and split == "train":
+        if query.mixture:
             epochs = query.mixture.epochs(tokens_by_source(self.encoded, phase))
             self.epochs[query.name] = epochs
         bytes_at_once = self.asked.shard_bytes if split == "train" else 2**62  # little is held out: one rank
         groups = groups_of(self.encoded, phase, bytes_at_once)
         return self.store.run(Tokens(groups, phase, split, also_held_out(self.choice), epochs))
+
+    def distributions(self) -> dict[str, Any]:
+        """What the scores say."""
+        scored = {file.path for file in self.scored.files("documents")}
+        aspects = [scorer.aspect for scorer in self.asked.scorers]
+        return distributions([shard for shard in self.encoded if shard.documents.path in scored], aspects)
 
     def stages(self) -> Sequence[Done]:
         """Every stage that judges documents, in order."""
@@ -141,6 +185,7 @@ class Plan:
         """The files read: name -> sha256 and bytes."""
         return {name: about for rank in self.read.counts() for name, about in rank["inputs"].items()}
 
-    def rejected_files(self) -> list[File]:
-        """Who rejected what, and why, in order."""
-        return [file for done in self.stages() for file in done.files("rejected.jsonl")]
+    def files_of_all(self, name: str) -> list[Path]:
+        """Files of one name that any judging stage wrote, in order."""
+        judges = [*self.stages(), *([self.exercises] if self.exercises else []), self.chats]
+        return [file.path for done in judges for file in done.files(name)]

@@ -16,13 +16,15 @@ from typing import Any, final
 from phi3kit.corpus.engine.executors import Local
 from phi3kit.corpus.engine.store import Store
 from phi3kit.corpus.manifest import headline, manifest_of
+from phi3kit.corpus.minhash import MinHash
 from phi3kit.corpus.plan import Plan
 from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.publish import move_into_place, write_folder, write_json
 from phi3kit.corpus.queries import Query, check_queries
+from phi3kit.corpus.scores import table
 from phi3kit.corpus.sources import Source
 from phi3kit.errors import UserError
-from phi3kit.families import Executor, Filter, Reader, Synthesizer, Tokenizer
+from phi3kit.families import Executor, Filter, Reader, Scorer, Synthesizer, Tokenizer
 
 MANIFEST = "manifest.json"
 
@@ -32,9 +34,13 @@ class Preparation:
     """What `prepare` makes, and of what.
 
     Args:
+        folder: that the paths of readers and of chats start from; null: the working folder.
         readers: where documents come from, under the rules for all sources.
         sources: where documents come from, each with a name, a licence and rules of its own.
         filters: every document must pass them all.
+        scorers: give every document a number per aspect, e.g. educational; phases decide by them.
+        near_duplicates: finds documents that repeat others in other words; null: only exact repetitions go.
+        benchmarks: files of questions that must not be in the data (or folders, or patterns with ``*``).
         phases: what each phase trains on; null: everything, as "web", and what `stricter` and `exercises` say.
         stricter: documents that pass these as well make up a second phase, "reasoning".
         exercises: make synthetic documents for the last phase out of its documents.
@@ -49,9 +55,13 @@ class Preparation:
 
     def __init__(
         self,
+        folder: str | None = None,
         readers: Sequence[Reader] = (),
         sources: Sequence[Source] = (),
         filters: Sequence[Filter] = (),
+        scorers: Sequence[Scorer] = (),
+        near_duplicates: MinHash | None = None,
+        benchmarks: Sequence[str] = (),
         phases: Sequence[Query] | None = None,
         stricter: Sequence[Filter] = (),
         exercises: Sequence[Synthesizer] = (),
@@ -73,7 +83,11 @@ class Preparation:
             raise UserError(
                 "`phases` says what each phase trains on; give at least one, and `stricter` as its `filters`"
             )
+        if folder is not None and not Path(folder).is_dir():
+            raise UserError(f"there is no folder {folder!r}; give the one that holds what is to be read")
+        self.folder = str(Path(folder or ".").absolute())
         self.readers, self.sources, self.filters = readers, sources, filters
+        self.scorers, self.near_duplicates, self.benchmarks = scorers, near_duplicates, benchmarks
         self.exercises, self.conversations, self.preferences = exercises, conversations, preferences
         self.tokenizer, self.vocab_size, self.holdout = tokenizer, vocab_size, holdout
         self.shard_bytes = max(1, int(shard_megabytes * 2**20))
@@ -82,7 +96,8 @@ class Preparation:
         if self.exercises and len(self.queries) < 2:
             raise UserError("exercises are synthetic and no text of the first phase; add a second to `phases`")
         self._check_names()
-        check_queries(self.queries, [], {} if readers else {s.name: s.synthetic for s in sources})
+        aspects = [scorer.aspect for scorer in scorers]
+        check_queries(self.queries, aspects, {} if readers else {s.name: s.synthetic for s in sources})
 
     def _check_names(self) -> None:
         names = [source.name for source in self.sources]
@@ -109,6 +124,14 @@ class Preparation:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return manifest
+
+    def what_if(self, out: Path, progress: Progress) -> str:
+        """What each threshold would leave, in tokens, as a table; no tokens are written. Raises as `run` does."""
+        if not self.scorers:
+            raise UserError("there are no scores to choose by; give `scorers`")
+        store = Store(out.absolute().with_name(f"{out.name}.stages"), self.executor, progress)
+        with store.lock():
+            return table(Plan(self, store).distributions())
 
     def _make(self, folder: Path, plan: Plan) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -31,7 +31,9 @@ def write_folder(folder: Path, plan: Plan) -> dict[str, Any]:
         link(file.path, folder / "scored" / f"{number:05d}.parquet")
     for stage, name in ((plan.vocabulary, "tokenizer"), (plan.chats, "chat"), (plan.chats, "preferences")):
         _link_all(stage, name, folder / name)
-    _concatenate([file.path for file in plan.rejected_files()], folder / "rejected.jsonl")
+    _concatenate(plan.files_of_all("rejected.jsonl"), folder / "rejected.jsonl")
+    if plan.questions.files:
+        _concatenate(plan.files_of_all("contamination.jsonl"), folder / "contamination.jsonl")
     return parts
 
 

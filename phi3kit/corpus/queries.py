@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import final
 
+from phi3kit.corpus.profiles import judge
 from phi3kit.corpus.shards import SCORES
-from phi3kit.corpus.stages.sift import judge
 from phi3kit.errors import UserError, nearest
 from phi3kit.families import Filter
 from phi3kit.records import Document
@@ -90,7 +90,7 @@ class Query:
         for aspect, bound in self.most.items():
             if scores[aspect] > bound:
                 return aspect, f"above {bound:g}"
-        return judge(self.filters, document)
+        return judge(self.filters, document)[1]
 
 
 def check_queries(queries: Sequence[Query], aspects: Sequence[str], sources: Mapping[str, bool]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
+from phi3kit.corpus import profiles
 from phi3kit.errors import UserError
-from phi3kit.families import Filter, Reader
+from phi3kit.families import Cleaner, Filter, Reader, Splitter
 
 
 @final
@@ -16,15 +17,41 @@ class Source:
     Args:
         name: what reports call it, and what phases and mixtures name.
         reader: reads it.
-        filters: a document of it must pass them all, besides the filters for all sources.
+        profile: which rules fit it: web, curated, code or synthetic (see `profiles`); null: none of these.
+        words: what a word is, where the profile asks; null: FineWebWords.
+        filters: further filters and cleaners, after the profile's.
         licence: what the texts may be used for; goes into the manifest.
+        optional: leave it out where there are no files of it.
         synthetic: its texts were made by a model: they never enter the first phase.
     """
 
     def __init__(
-        self, name: str, reader: Reader, filters: Sequence[Filter] = (), licence: str = "", synthetic: bool = False
+        self,
+        name: str,
+        reader: Reader,
+        profile: Literal["web", "curated", "code", "synthetic"] | None = None,
+        words: Splitter | None = None,
+        filters: Sequence[Filter | Cleaner] = (),
+        licence: str = "",
+        optional: bool = False,
+        synthetic: bool = False,
     ) -> None:
         if not name.strip() or "\n" in name:
             raise UserError(f"a source is called {name!r}; give it a name of one line")
-        self.name, self.reader, self.filters = name, reader, filters
-        self.licence, self.synthetic = licence, synthetic
+        self.name, self.reader, self.profile, self.words = name, reader, profile, words
+        self.filters, self.licence = filters, licence
+        self.optional, self.synthetic = optional, synthetic
+
+    def is_there(self) -> bool:
+        """Whether there is something to read. Raises `UserError` where it must be."""
+        try:
+            self.reader.files()
+        except UserError:
+            if not self.optional:
+                raise
+            return False
+        return True
+
+    def rules(self) -> list[Filter | Cleaner]:
+        """What judges its documents, in order."""
+        return [*(profiles.profile(self.profile, self.words) if self.profile else ()), *self.filters]

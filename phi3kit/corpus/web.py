@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from phi3kit.corpus.extractors import HTML
-from phi3kit.corpus.files import UNREADABLE, document_of, each_file, find
+from phi3kit.corpus.files import UNREADABLE, document_of, each_file, fields_of, find
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -72,11 +72,11 @@ class SavedDataset(Reader):
 
     Args:
         path: the folder (of one split: the one with ``state.json``), or one above several splits.
-        text_field: the column that holds the text.
+        text_field: the column that holds the text; several: their texts, with a blank line between.
         id_field: the column that holds the id; null: file name and row number.
     """
 
-    def __init__(self, path: str, text_field: str = "text", id_field: str | None = None) -> None:
+    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
         self.path, self.text_field, self.id_field = path, text_field, id_field
 
     def read(self) -> Iterator[Document]:
@@ -91,12 +91,11 @@ class SavedDataset(Reader):
         """The rows of one file."""
         import pyarrow
 
-        number = 0
+        columns, number = [*fields_of(self.text_field), self.id_field], 0
         try:
             with pyarrow.memory_map(str(file)) as source:
                 for batch in pyarrow.ipc.open_stream(source):
-                    kept = [column for column in (self.text_field, self.id_field) if column in batch.schema.names]
-                    for row in batch.select(kept).to_pylist():
+                    for row in batch.select([name for name in batch.schema.names if name in columns]).to_pylist():
                         number += 1
                         place = f"{file}, row {number}"
                         yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def declare(parser: ArgumentParser) -> None:
-    """The verb's one key: `preparation`."""
+    """The verb's keys: `preparation`, and whether only to ask what would be."""
     from phi3kit.corpus import Preparation
 
     parser.add_class_arguments(Preparation, "preparation", fail_untyped=True)
+    parser.add_argument("--what_if", type=bool, default=False, help="only say what each threshold would leave")
 
 
 def main(arguments: list[str], *, summary: bool = True) -> int:
@@ -25,7 +26,11 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
 
     recipe = recipes.read("prepare", declare, arguments, __doc__ or "")
     out = recipe.out
-    recipe.instantiate().preparation.run(out, Progress())
+    preparation = recipe.instantiate().preparation
+    if recipe.config.what_if:
+        print(preparation.what_if(out, Progress()))
+        return 0
+    preparation.run(out, Progress())
     recipe.save(out / "config.yaml")
     if summary:
         show(json.loads((out / "report.json").read_text()))

@@ -39,11 +39,17 @@ def describe(value: Any, contents: bool = True) -> Plain:
         return [describe(item, contents) for item in value]
     if callable(getattr(value, "describe", None)) and not isinstance(value, type):
         return value.describe()
-    if family_of(type(value)) or is_dataclass(value):
+    if _is_ours(value):
         return _describe_object(value)
     if isinstance(value, re.Pattern):
         return [value.pattern, value.flags]
     return hashlib.sha256(pickle.dumps(value)).hexdigest()
+
+
+def _is_ours(value: Any) -> bool:
+    """Components, dataclasses, and the final classes that recipes build."""
+    kind = type(value)
+    return bool(family_of(kind)) or is_dataclass(value) or getattr(kind, "__final__", False)
 
 
 def _describe_object(value: Any) -> Plain:
@@ -114,7 +120,7 @@ def objects_in(value: Any) -> Iterator[Any]:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         for item in value:
             yield from objects_in(item)
-    elif is_dataclass(value) or family_of(type(value)):
+    elif _is_ours(value):
         yield value
         for key, item in vars(value).items():
             if not key.startswith("_"):

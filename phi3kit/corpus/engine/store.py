@@ -113,6 +113,7 @@ class Store:
             raise cause or RuntimeError(f"{stage.name}, rank {file.stem}: {told['message']}")
 
     def _finish(self, stage: Stage, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)  # of a stage without ranks
         partial = folder / f"{DONE}.partial"
         partial.write_text(json.dumps({"stage": stage.name, "ranks": stage.ranks, "of": stage.describe()}, indent=1))
         os.replace(partial, folder / DONE)

@@ -91,6 +91,6 @@ def _of_bucket(file: Path, bucket: int, start: int) -> tuple[numpy.ndarray, nump
 
 
 def rows_of(files: Sequence[File], shard: int) -> set[int]:
-    """The rows of a shard that a `Duplicates` stage leaves out."""
-    found = [file.path for file in files if file.path.name == f"{shard:05d}.npy"]
-    return set(numpy.load(found[0]).tolist()) if found else set()
+    """The rows of a shard that a `Duplicates` or `NearDuplicates` stage leaves out."""
+    found = [numpy.load(file.path) for file in files if file.path.name == f"{shard:05d}.npy"]
+    return {int(row) for rows in found for row in (rows if rows.ndim == 1 else rows[:, 0])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from phi3kit.corpus.engine.stage import File, Stage
 from phi3kit.corpus.queries import SYNTHETIC
-from phi3kit.corpus.rows import write_splits
+from phi3kit.corpus.rows import RowWriter, write_splits
 from phi3kit.corpus.shards import ShardWriter, read_shard
 from phi3kit.corpus.stages.choose import chosen
+from phi3kit.corpus.stages.screen import Questions, Screen
 from phi3kit.errors import UserError
 from phi3kit.families import Synthesizer
 from phi3kit.records import Conversation, Document, Preference
@@ -67,24 +69,53 @@ class Chats(Stage):
         shards: scored documents.
         conversations: make chats of them, or read files.
         preferences: make pairs of answers.
+        folder: that the paths of files start from.
+        questions: of benchmarks; rows that give one away are left out.
     """
 
     name = "chats"
     shards: Sequence[File]
     conversations: Sequence[Synthesizer]
     preferences: Sequence[Synthesizer]
+    folder: str
+    questions: Questions
 
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write chat/SPLIT.jsonl and preferences/SPLIT.jsonl."""
-        chats = _only(Conversation, chain.from_iterable(m.make(self._documents()) for m in self.conversations))
-        pairs = _only(Preference, chain.from_iterable(m.make(self._documents()) for m in self.preferences))
-        return {
-            "chat": write_splits(folder / "chat", ((c.metadata, conversation_row(c)) for c in chats)),
-            "preferences": write_splits(folder / "preferences", ((p.metadata, preference_row(p)) for p in pairs)),
-        }
+        with chdir(self.folder):
+            return self._write(folder)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        with RowWriter(folder / "contamination.jsonl") as hits:
+            screen = Screen(self.questions, hits)
+            chats, pairs = _Clean(screen), _Clean(screen)
+            talks = chats.of(_only(Conversation, self._made(self.conversations)))
+            choices = pairs.of(_only(Preference, self._made(self.preferences)))
+            counts = {
+                "chat": write_splits(folder / "chat", ((c.metadata, conversation_row(c)) for c in talks)),
+                "preferences": write_splits(folder / "preferences", ((p.metadata, preference_row(p)) for p in choices)),
+            }
+        return counts | {"contaminated": {"chat": chats.dropped, "preferences": pairs.dropped}, "hits": screen.counts}
+
+    def _made(self, makers: Sequence[Synthesizer]) -> Iterator[Any]:
+        return chain.from_iterable(maker.make(self._documents()) for maker in makers)
 
     def _documents(self) -> Iterator[Document]:
         return chain.from_iterable(read_shard(shard.path) for shard in self.shards)
+
+
+class _Clean:
+    """Rows that give no benchmark question away; counts the others."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen, self.dropped = screen, 0
+
+    def of(self, rows: Iterable[Any]) -> Iterator[Any]:
+        for row in rows:
+            if self.screen.leak(row):
+                self.dropped += 1
+            else:
+                yield row
 
 
 def _only(kind: type, made: Iterable[Any]) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from phi3kit.corpus.engine.describe import describe, sha256_of
 from phi3kit.corpus.engine.stage import Done, Stage
 from phi3kit.corpus.extractors import TIMED_OUT
 from phi3kit.corpus.files import UNREADABLE
+from phi3kit.corpus.queries import SYNTHETIC
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.shards import ShardWriter, read_columns
 from phi3kit.errors import UserError
@@ -34,11 +35,13 @@ class Piece:
         source: its name; empty: documents name theirs.
         reader: reads it.
         files: (name for ids, file); empty: the reader has none.
+        synthetic: whether its documents are marked as such.
     """
 
     source: str
     reader: Reader
     files: tuple[tuple[str, Path], ...]
+    synthetic: bool = False
 
     @property
     def bytes(self) -> int:
@@ -49,28 +52,32 @@ class Piece:
         """Files count by name, size and time of change: reading them all to know would take as long as the work."""
         stats = [(name, file.stat()) for name, file in self.files]
         known = [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
-        return [self.source, describe(vars(self.reader), contents=False), str(type(self.reader)), known]
+        return [self.source, self.synthetic, describe(vars(self.reader), contents=False), str(type(self.reader)), known]
 
     def documents(self) -> Iterator[Document]:
         """All documents of the piece, each under the source's name."""
         documents: Iterator[Document] = self.reader.read()
         if self.files:
             documents = chain.from_iterable(self.reader.read_file(name, file) for name, file in self.files)
-        return (replace(d, source=self.source) if self.source else d for d in documents)
+        return map(self._named, documents)
+
+    def _named(self, document: Document) -> Document:
+        marks = {SYNTHETIC: True} if self.synthetic else {}
+        return replace(document, source=self.source or document.source, metadata=document.metadata | marks)
 
 
-def pieces_of(source: str, reader: Reader, bytes_at_once: int) -> Iterator[Piece]:
+def pieces_of(source: str, reader: Reader, bytes_at_once: int, synthetic: bool = False) -> Iterator[Piece]:
     """A source in pieces of about so many bytes; a larger file is a piece of its own."""
     group: list[tuple[str, Path]] = []
     size = 0
     for name, file in reader.files():
         more = file.stat().st_size
         if group and size + more > bytes_at_once:
-            yield Piece(source, reader, tuple(group))
+            yield Piece(source, reader, tuple(group), synthetic)
             group, size = [], 0
-        group.append((name, file))
+        group.append((name, file.absolute()))
         size += more
-    yield Piece(source, reader, tuple(group))
+    yield Piece(source, reader, tuple(group), synthetic)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from phi3kit.corpus.engine.stage import Done, File, Stage
+from phi3kit.corpus.profiles import judge
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.samples import Samples
 from phi3kit.corpus.shards import ShardWriter, read_shard
 from phi3kit.corpus.stages.read import rejection
 from phi3kit.errors import UserError
-from phi3kit.families import Filter
+from phi3kit.families import Cleaner, Filter
 from phi3kit.records import Document
 
 
@@ -24,12 +25,12 @@ class Sift(Stage):
 
     Args:
         shards: (documents, which rules) of each rank.
-        rules: the filters of each source.
+        rules: the filters and cleaners of each source.
     """
 
     name = "sift"
     shards: Sequence[tuple[File, int]]
-    rules: Sequence[Sequence[Filter]]
+    rules: Sequence[Sequence[Filter | Cleaner]]
 
     @property
     def ranks(self) -> int:
@@ -39,9 +40,10 @@ class Sift(Stage):
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write the documents kept, ``rejected.jsonl`` and samples of both."""
         shard, number = self.shards[rank]
-        filters = self.rules[number]
+        rules = self.rules[number]
         sources: dict[str, Counter[str]] = {}
         reasons: Counter[str] = Counter()
+        cleaned: Counter[str] = Counter()
         samples = Samples()
         with (
             ShardWriter(folder / "documents.parquet") as kept,
@@ -50,16 +52,18 @@ class Sift(Stage):
             for document in read_shard(shard.path):
                 counts = sources.setdefault(document.source, Counter(read=0, kept=0))
                 counts["read"] += 1
-                if verdict := judge(filters, document):
+                document, verdict = judged(rules, document)
+                if verdict:
                     filter, reason = verdict
                     reasons[f"{filter}: {reason}"] += 1
                     rejected.write(rejection(document, "web", filter, reason))
                     samples.add(f"rejected by {filter}", document, reason=reason)
                 else:
                     counts["kept"] += 1
+                    cleaned.update(document.metadata.get("cleaned", {}))
                     kept.write(document)
         samples.save(folder / "samples.json")
-        return {"sources": sources, "rejected": reasons}
+        return {"sources": sources, "rejected": reasons, "cleaned": cleaned}
 
     def check(self, done: Done) -> None:
         """What came in was kept or rejected; something was kept."""
@@ -74,11 +78,11 @@ class Sift(Stage):
             raise UserError(f"nothing is left of {read} documents: {reasons}; loosen these filters")
 
 
-def judge(filters: Sequence[Filter], document: Document) -> tuple[str, str] | None:
-    """The first filter that rejects it, and why."""
+def judged(rules: Sequence[Filter | Cleaner], document: Document) -> tuple[Document, tuple[str, str] | None]:
+    """The document, cleaned, and (which filter, why) where one rejects it."""
     if not document.text.strip():
-        return "empty", "no text"
-    for filter in filters:
-        if reason := filter.reject(document):
-            return type(filter).__name__, reason
-    return None
+        return document, ("empty", "no text")
+    document, verdict = judge(rules, document)
+    if verdict is None and not document.text.strip():
+        return document, ("empty", "nothing is left after cleaning")
+    return document, verdict

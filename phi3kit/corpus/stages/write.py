@@ -52,7 +52,7 @@ class Tokens(Stage):
         phase: its number.
         split: "train" or "heldout".
         also_held: ids held out besides those that their hashes hold out.
-        epochs: source -> how often its documents come; empty: each once.
+        epochs: source -> how often its documents come, and which sources do; empty: each document once.
     """
 
     name = "tokens"
@@ -107,8 +107,10 @@ class Tokens(Stage):
 
     def _times(self, id: str, source: str) -> int:
         """How often a document comes: whole epochs, and once more for as many documents as the rest asks."""
-        if not self.epochs or self.split == "heldout":
+        if not self.epochs:
             return 1
+        if self.split == "heldout":
+            return int(source in self.epochs)
         whole, rest = divmod(self.epochs.get(source, 0.0), 1.0)
         lot = int.from_bytes(sha256(f"mixture {id}".encode()).digest()[:8], "big") / 2**64
         return int(whole) + (lot < rest)
