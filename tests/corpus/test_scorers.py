@@ -182,13 +182,16 @@ def test_a_folder_keeps_the_scorer_and_says_what_is_wrong_with_it(tmp_path: Path
         load_scorer(tmp_path / "edu")
 
 
-def test_every_option_and_weight_is_in_the_version() -> None:
+def test_every_option_weight_and_rule_is_in_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     first = trained()
     assert trained().version == first.version
     assert trained(positive=4.0).version != first.version
     other = HashedNGrams(aspect="reasoning")
     other.fit([GOOD, BAD], [5, 0])
     assert other.version != first.version
+    before = first.version
+    monkeypatch.setattr(features, "RULES", "other words")
+    assert trained().version != before, "the same weights mean something else where words are split otherwise"
     assert ReasoningDensity().version != ReasoningDensity(aspect="steps").version
 
 
@@ -203,6 +206,8 @@ def test_documents_that_trained_it_are_known_again(tmp_path: Path) -> None:
     assert Document(documents[1].id, "other text") in again, "by its id"
     filter = NotTrainedOn(str(tmp_path / "edu"))
     assert [filter.reject(document) for document in documents[1:3]] == ["trained the scorer", None]
+    Seen.of(documents[:3]).save(tmp_path / "edu")
+    assert NotTrainedOn(str(tmp_path / "edu")).version != filter.version, "stages that depend on it run again"
     (tmp_path / "edu/trained_on.safetensors").unlink()
     assert len(Seen.load(tmp_path / "edu")) == 0
 

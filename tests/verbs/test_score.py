@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dummy_endpoint import DummyEndpoint, answer
 
 from phi3kit.cli import main
 from phi3kit.corpus.scorers import NotTrainedOn, SavedScorer
@@ -265,6 +266,31 @@ def test_errors_help(recipe: dict[str, Any], tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "edu/thesis.txt").write_text("mine")
     assert "exists and holds no scorer; choose another `out`" in failed("fit", recipe, tmp_path, capsys)
     assert (tmp_path / "edu/thesis.txt").exists()
+
+
+def test_a_model_labels_a_sample_and_a_scorer_learns_it(
+    recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """phi-1's way in small: a strong model judges some documents, a cheap scorer learns to judge the rest."""
+
+    def judge(prompt: str, _: int) -> tuple[int, Any]:
+        shown = prompt.split("\n====\n")[1]
+        return 200, answer(f"It holds or not.\nScore: {4 if any(word in shown for word in TEACHING) else 1}")
+
+    with DummyEndpoint(judge) as server:
+        init = {"url": server.url, "model": "judge", "answers": str(tmp_path / "answers.jsonl")}
+        asked = change(recipe, annotator={"class_path": "LanguageModel", "init_args": init}, sample=40)
+        assert call("fit", asked, tmp_path) == 0
+        assert len(server.prompts) == 40
+        assert call("fit", asked, tmp_path) == 0
+        assert len(server.prompts) == 40, "the same sample, and nothing asked twice"
+    report = json.loads((tmp_path / "edu/report.json").read_text())
+    assert (report["documents"]["read"], report["documents"]["labelled"]) == (60, 40)
+    assert report["quality"]["auc"] > 0.9
+    assert report["labels"].startswith("judge, prompt ")
+    assert report["just_above"][0]["rationale"] == "It holds or not."
+    left = [NotTrainedOn(str(tmp_path / "edu")).reject(Document(f"doc{i}", "x")) for i in range(60)]
+    assert left.count(None) == 20
 
 
 def test_it_is_a_step_of_a_folder_of_recipes(

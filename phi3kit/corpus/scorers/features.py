@@ -32,6 +32,7 @@ DAMPED = np.concatenate([[0.0], 1 + np.log(np.arange(1, MOST_COUNTED + 1))])  # 
 MARKS = "’‘“”–—…•·«»\u00a0\u200b\u2009™®©°"  # what else than ASCII stands in most English pages
 UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Thai … Khmer, Kana, Han
 WORD = re.compile(f"[{UNSPACED}]|[^\\W_{UNSPACED}]+")
+RULES = f"crc32 {BITS} {MOST_COUNTED} {SPREAD} {SPREAD_PAIR} {MARKS} {WORD.pattern}"  # a part of a scorer's version
 ASCII_WORDS = bytes(byte if byte > 127 or chr(byte).isalnum() else 32 for byte in range(256))
 
 

@@ -88,8 +88,10 @@ class HashedNGrams(Scorer):
         return scorer
 
     def _set(self, weight_F: np.ndarray, bias: float) -> None:
+        from phi3kit.corpus.scorers.features import RULES
+
         self._weight_F, self._bias = weight_F.astype("float64"), bias
-        self._version = content_version("HashedNGrams", self._options(), self._arrays())
+        self._version = content_version("HashedNGrams", self._options() | {"rules": RULES}, self._arrays())
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 
 from phi3kit.corpus.scorers.counting import counted
 from phi3kit.corpus.scorers.seen import Seen, text_hash
@@ -53,10 +55,25 @@ def distinct(documents: Iterable[Document], counts: Counts, seen: Seen | None = 
             yield document
 
 
+def sampled(documents: Iterable[Document], n: int | None) -> Iterator[Document]:
+    """At most n documents, chosen by the hashes of their texts, in the order given; None means all of them."""
+    if n is None:
+        yield from documents
+        return
+    order = ((text_hash(document.text), place, document) for place, document in enumerate(documents))
+    for _, _, document in sorted(heapq.nsmallest(n, order, key=itemgetter(0, 1)), key=itemgetter(1)):
+        yield document
+
+
 def read_labelled(
-    readers: Sequence[Reader], annotator: Annotator, scorer: Scorer, quiet: bool, seen: Seen | None = None
+    readers: Sequence[Reader],
+    annotator: Annotator,
+    scorer: Scorer,
+    quiet: bool,
+    seen: Seen | None = None,
+    sample: int | None = None,
 ) -> tuple[list[Labelled], Counts]:
-    """The documents the annotator has labels for, and the counts of all.
+    """The documents the annotator has labels for, and the counts of all; only a sample is labelled if so asked.
 
     Raises:
         UserError: labels of another aspect, no documents, or labels that match none of them.
@@ -68,7 +85,7 @@ def read_labelled(
         )
     counts = Counts()
     documents = distinct(chain.from_iterable(reader.read() for reader in readers), counts, seen)
-    labelled = list(annotator.annotate(counted(documents, "label", quiet)))
+    labelled = list(annotator.annotate(counted(sampled(documents, sample), "label", quiet)))
     counts.labelled = len(labelled)
     if not counts.read:
         raise UserError("the readers found no documents; point them at files that hold some")

@@ -42,13 +42,19 @@ class Seen:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def version(self) -> str:
+        """Hash of them all; 16 hexadecimal digits."""
+        return sha256(str([sorted(self.ids), sorted(self.texts)]).encode()).hexdigest()[:16]
+
     def save(self, folder: Path) -> None:
         """Write them into a scorer's folder."""
         import numpy as np
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         named = {"ids": self.ids, "texts": self.texts}
-        save_file({name: np.array(sorted(hashes), np.uint64) for name, hashes in named.items()}, folder / SEEN)
+        arrays = {name: np.array(sorted(hashes), np.uint64) for name, hashes in named.items()}
+        (folder / SEEN).write_bytes(save(arrays))
 
     @classmethod
     def load(cls, folder: Path) -> Seen:
@@ -85,6 +91,7 @@ class NotTrainedOn(Filter):
     def __init__(self, path: str) -> None:
         read_about(Path(path))
         self.path, self._seen = path, Seen.load(Path(path))
+        self.version = self._seen.version  # decides its verdicts: the folder may be trained anew under the same name
 
     def reject(self, document: Document) -> str | None:
         """That it trained the scorer, or None."""

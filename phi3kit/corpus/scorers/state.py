@@ -32,9 +32,9 @@ def write_state(folder: Path, options: Mapping[str, Any], arrays: Mapping[str, n
     """Write options and numbers into an existing folder."""
     (folder / OPTIONS).write_text(json.dumps(dict(options), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if arrays:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file(dict(arrays), folder / NUMBERS)
+        (folder / NUMBERS).write_bytes(save(dict(arrays)))
 
 
 def read_options(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from phi3kit.corpus.scorers import quality
 from phi3kit.corpus.scorers.counting import counted
 from phi3kit.corpus.scorers.folder import ABOUT, save_scorer
-from phi3kit.corpus.scorers.labels import Counts, distinct, read_labelled
+from phi3kit.corpus.scorers.labels import Counts, distinct, read_labelled, sampled
 from phi3kit.corpus.scorers.page import page
 from phi3kit.corpus.scorers.report import Scored, describe, headline, rate, scored, warnings
 from phi3kit.corpus.scorers.saved import SavedScorer
@@ -36,6 +36,7 @@ class ScorerTraining:
         scorer: what is trained.
         annotator: gives the labels.
         documents: where the labelled documents come from.
+        sample: label at most so many of them, chosen by the hashes of their texts; null: all.
         folds: parts of the documents, each scored by a scorer trained on the others: the numbers of the report come
             from these; 0 trains once and reports no quality.
         threshold: where documents are told apart; null: where F1 is best.
@@ -49,6 +50,7 @@ class ScorerTraining:
         scorer: Scorer,
         annotator: Annotator,
         documents: Sequence[Reader],
+        sample: int | None = None,
         folds: int = 5,
         threshold: float | None = None,
         trusted: Annotator | None = None,
@@ -59,7 +61,7 @@ class ScorerTraining:
             raise UserError(f"{type(scorer).__name__} learns nothing; look at it with `phi3kit score report`")
         if folds < 0 or folds == 1:
             raise UserError(f"folds is {folds}; give 2 or more, or 0 to train without cross-validation")
-        self.scorer, self.annotator, self.documents = scorer, annotator, documents
+        self.scorer, self.annotator, self.documents, self.sample = scorer, annotator, documents, sample
         self.folds, self.threshold, self.seed = folds, threshold, seed
         self.trusted, self.trusted_documents = trusted, trusted_documents
 
@@ -71,7 +73,7 @@ class ScorerTraining:
         """
         _check(out)
         scorer = self.scorer
-        labelled, counts = read_labelled(self.documents, self.annotator, scorer, quiet)
+        labelled, counts = read_labelled(self.documents, self.annotator, scorer, quiet, sample=self.sample)
         wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], scorer.positive)
         unseen = self._cross_validate(labelled, wanted, quiet)
         scorer.fit([x.document.text for x in labelled], [x.label for x in labelled])
@@ -162,7 +164,8 @@ class ScorerReport:
         scorer: as it is: one that was trained (SavedScorer), or one that needs no training.
         documents: what it scores; those that trained it are left out.
         annotator: labels to compare it with; null: no quality, only scores by source and samples.
-        threshold: where documents are told apart; null: the one found in training, or where F1 is best.
+        threshold: where documents are told apart; null: the one found in training, or where F1 is best, or the median.
+        sample: look at no more than so many documents, chosen by the hashes of their texts; null: at all.
     """
 
     def __init__(
@@ -171,25 +174,27 @@ class ScorerReport:
         documents: Sequence[Reader],
         annotator: Annotator | None = None,
         threshold: float | None = None,
+        sample: int | None = 20_000,
     ) -> None:
         if scorer.learns:
             raise UserError(
                 f"{type(scorer).__name__} is not trained; `phi3kit score fit` trains it and reports on it, SavedScorer "
                 "names one that is"
             )
-        self.scorer, self.documents, self.annotator, self.threshold = scorer, documents, annotator, threshold
+        self.scorer, self.documents, self.annotator = scorer, documents, annotator
+        self.threshold, self.sample = threshold, sample
 
     def run(self, out: Path, quiet: bool = False) -> dict[str, Any]:
         """Score the documents, write the report into `out`, and return it."""
         seen = Seen.load(Path(self.scorer.path)) if isinstance(self.scorer, SavedScorer) else None
         if self.annotator is not None:
-            labelled, counts = read_labelled(self.documents, self.annotator, self.scorer, quiet, seen)
+            labelled, counts = read_labelled(self.documents, self.annotator, self.scorer, quiet, seen, self.sample)
             items = scored(labelled, _scores(self.scorer, labelled, quiet))
             wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], self.scorer.positive)
         else:
             counts = Counts()
             read = (document for reader in self.documents for document in reader.read())
-            unlabelled = [Labelled(document, 0.0) for document in distinct(read, counts, seen)]
+            unlabelled = [Labelled(document, 0.0) for document in sampled(distinct(read, counts, seen), self.sample)]
             if not unlabelled:
                 raise UserError(f"no document is left to score of {counts.read}; give ones that did not train it")
             values = _scores(self.scorer, unlabelled, quiet)
