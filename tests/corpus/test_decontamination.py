@@ -1,0 +1,249 @@
+"""Decontamination: pasted questions are found in any dress, clean pages stay, wording is told from questions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from phi3kit import UserError
+from phi3kit.corpus.benchmark_files import Question, asked, read_questions
+from phi3kit.corpus.decontamination import Benchmarks, hits_of, letters
+from phi3kit.records import Conversation, Message, Preference
+
+QUESTIONS = [
+    "Why does the lamp on the harbour wall turn exactly twice a minute when ships are near?",
+    "Which metal did the Romans put between the stones of the aqueduct at Segovia, if any?",
+    "Could the moon fit inside the Black Sea?",
+    "A baker sells 48 loaves in April and half as many in May. How many loaves did the baker sell altogether?",
+]
+PAGE = "Welcome to my page about the coast. {} Come back soon, there will be more pictures in spring."
+
+
+@pytest.fixture(scope="module")
+def index() -> Benchmarks:
+    return Benchmarks(Question("lamps", str(i), text) for i, text in enumerate(QUESTIONS))
+
+
+def repunctuated(text: str, random: Random) -> str:
+    """Other punctuation and white space between the same letters."""
+    pieces = re.split(r"[\W_]+", text)
+    return "".join(piece + random.choice([" ", ", ", " - ", "\n", "… ", "  ", ".", "*"]) for piece in pieces)
+
+
+def cut(text: str) -> str:
+    return text[: round(0.6 * len(text))]
+
+
+DRESSES: dict[str, Callable[[str, Random], str]] = {
+    "as it is": lambda text, random: text,
+    "upper case": lambda text, random: text.upper(),
+    "title case": lambda text, random: text.title(),
+    "without punctuation": lambda text, random: re.sub(r"[^\w\s]", "", text),
+    "repunctuated": repunctuated,
+    "without spaces": lambda text, random: re.sub(r"\s", "", text),
+    "cut to 60 %": lambda text, random: cut(text),
+    "cut, recased, repunctuated": lambda text, random: repunctuated(cut(text).upper(), random),
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_pasted_question_is_found(index: Benchmarks, dress: str) -> None:
+    for i, question in enumerate(QUESTIONS):
+        if "cut" in dress and len(letters(question)) < 40:
+            continue
+        pasted = DRESSES[dress](question, Random(i))
+        (hit,) = index.leaks(PAGE.format(pasted))
+        assert (hit.benchmark, hit.question, hit.kind) == ("lamps", str(i), "question")
+        assert letters(question).startswith(letters(hit.matched))
+        assert len(letters(hit.matched)) >= len(letters(pasted))
+        assert hit.share == pytest.approx(len(letters(hit.matched)) / len(letters(question)))
+
+
+def test_the_matched_text_is_a_piece_of_the_page(index: Benchmarks) -> None:
+    page = PAGE.format("“WHY does the lamp—on the harbour wall—turn exactly twice a minute?”")
+    (hit,) = index.hits(page)
+    assert hit.matched == "WHY does the lamp—on the harbour wall—turn exactly twice a minute"
+    assert hit.matched in page
+
+
+def test_the_end_of_a_question_is_found(index: Benchmarks) -> None:
+    page = PAGE.format("the lamp on the harbour wall turn exactly twice a minute when ships are near")
+    assert [hit.question for hit in index.leaks(page)] == ["0"]
+
+
+def test_less_than_a_question_is_a_phrase(index: Benchmarks) -> None:
+    (hit,) = index.hits(PAGE.format("In spring the lamp on the harbour wall, turn exactly twice a day."))
+    assert (hit.kind, hit.matched) == ("phrase", "the lamp on the harbour wall, turn exactly twice a")
+    assert index.leaks(PAGE.format("the lamp on the harbour wall turn")) == []
+    assert index.hits(PAGE.format("Nothing of the kind.")) == []
+    assert index.hits("") == index.hits("short") == []
+
+
+def test_numbers_tell_questions_apart(index: Benchmarks) -> None:
+    """Another baker with other numbers is no leak of this one."""
+    page = PAGE.format("A baker sells 96 loaves in June and twice as many in July. What does the baker earn?")
+    assert index.leaks(page) == []
+
+
+def test_wording_of_many_questions_is_no_leak() -> None:
+    things = [f"{a}{b}" for a in ("gran", "bel", "tor", "fim", "quas") for b in ("dule", "mark", "ix", "oon", "pell")]
+    questions = [f"Which of the chemical elements listed underneath reacts fastest with a {t}?" for t in things]
+    index = Benchmarks(Question("elements", str(i), text) for i, text in enumerate(questions))
+    page = PAGE.format("I asked which of the chemical elements listed underneath reacts fastest, and got no answer.")
+    (hit,) = index.hits(page)
+    assert (hit.kind, hit.benchmark) == ("template", "elements")
+    assert hit.matched == "which of the chemical elements listed underneath reacts fastest"
+    (leak,) = index.leaks(PAGE.format(questions[7]))
+    assert leak.question == "7"
+
+
+def test_short_questions_are_listed_not_searched() -> None:
+    texts = ["dresser", "What is a prime number?", "?"]
+    index = Benchmarks(Question("b", str(i), text) for i, text in enumerate(texts, start=1))
+    assert [q.id for q in index.too_short] == ["1", "2"]
+    assert index.hits(PAGE.format("the dresser: What is a prime number?")) == []
+    assert Benchmarks([]).hits(PAGE) == []
+
+
+def test_texts_in_other_scripts() -> None:
+    chinese = "罗杰有五个网球。他又买了两罐网球。每罐有三个网球。他现在有多少个网球？请一步一步地回答。"
+    german = "Das Café schließt früher: wann genau öffnet es?"
+    index = Benchmarks([Question("mgsm", "1", chinese), Question("mgsm", "2", german)])
+    assert [h.question for h in index.leaks(f"标题。{chinese.replace('。', ' , ')}完")] == ["1"]
+    wide = "ＤＡＳ ＣＡＦÉ ＳＣＨＬＩＥＳＳＴ ＦＲÜＨＥＲ wann genau öffnet es"
+    (hit,) = index.leaks(PAGE.format(wide))
+    assert hit.question == "2"
+
+
+def test_chats_and_preferences_are_checked_message_by_message(index: Benchmarks) -> None:
+    asked, answered = Message("user", f"Tell me: {QUESTIONS[0]}"), Message("assistant", "I do not know.")
+    assert [hit.question for hit in hits_of(Conversation((asked, answered)), index)] == ["0"]
+    assert hits_of(Conversation((answered,)), index) == []
+    pair = Preference((answered,), (answered,), (Message("assistant", QUESTIONS[1]),))
+    assert [hit.question for hit in hits_of(pair, index)] == ["1"]
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+def test_the_question_of_a_prompt() -> None:
+    assert asked("Question: Where is it?\nChoices:\nA. here\nB. there\nAnswer:") == ["Where is it?"]
+    assert asked("Passage: The lamp: it turns.\nQuestion: does it\nAnswer:") == ["The lamp: it turns.", "does it"]
+    assert asked("Is this true?\nQ: Snakes fly.\nA:") == ["Is this true?", "Snakes fly."]
+    assert asked("Plain. A: b stays") == ["Plain. A: b stays"]
+
+
+def test_files_of_many_schemas(tmp_path: Path) -> None:
+    files = {
+        "a.jsonl": '{"question": {"stem": "one?"}, "id": "x7"}\n\n{"query": "Q: two?\\nA:"}\n',
+        "b.json": '{"examples": [{"input": "three?"}]}',
+        "c.json": '["four?"]',
+        "d.csv": "id,Question,answer\n9,five?,5\n",
+        "e.tsv": "six?\t6\nseven?\t7\n",
+        "f.jsonl": '{"task": {"deep": "eight?"}}',
+        "g.jsonl": '{"question": "nine", "passage": "About nine."}',
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    read = lambda name, *fields: [tuple(q) for q in read_questions(tmp_path / name, fields)]  # noqa: E731
+    assert read("a.jsonl") == [("a", "x7", "one?"), ("a", "2", "two?")]
+    assert read("b.json") == [("b", "1", "three?")]
+    assert read("c.json") == [("c", "1", "four?")]
+    assert read("d.csv", "question") == [("d", "9", "five?")]
+    assert read("e.tsv") == [("e", "1", "six?"), ("e", "2", "seven?")]
+    assert read("f.jsonl", "task", "deep") == [("f", "1", "eight?")]
+    assert read("g.jsonl") == [("g", "1", "nine"), ("g", "1", "About nine.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl",
+            '{"queston": "x"}',
+            r"a.jsonl, row 1 has no question: none of question, .* in queston; name",
+        ),
+        ("a.jsonl", '{"question": "x"', r"cannot read the benchmark .*a.jsonl"),
+        ("a.jsonl", "", r"a.jsonl holds no questions"),
+        ("a.json", '{"version": 1}', r"a.json is an object without rows"),
+        ("a.txt", "x", r"a.txt is no benchmark that can be read; give .jsonl, .json, .csv or .tsv"),
+        ("none/a.jsonl", None, r"cannot read the benchmark .*none"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        Benchmarks.load([tmp_path / name])
+
+
+# --------------------------------------------------------------------------------------------- real data
+
+
+@pytest.fixture(scope="module")
+def benchmarks(shared_data: Path) -> Benchmarks:
+    return Benchmarks.load(sorted((shared_data / "benchmarks").glob("*.jsonl")))
+
+
+def rows(path: Path, field: str) -> list[str]:
+    return [json.loads(line)[field] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clean_pages(shared_data: Path) -> list[str]:
+    """1,000 texts that quote no benchmark: 481 web pages, 38 textbook sections, 481 answers people wrote."""
+    answers = [text for text in rows(shared_data / "instruct/dolly_hhrlhf_small.jsonl", "response") if len(text) > 150]
+    sections = [path.read_text() for path in sorted((shared_data / "edu/openstax_college_physics").glob("*.md"))]
+    return [
+        *rows(shared_data / "web/c4_demo.jsonl", "text"),
+        *rows(shared_data / "web/quality_labels/dclm_agreement_data.jsonl", "text"),
+        *sections,
+        *answers[:481],
+    ]
+
+
+def test_no_clean_page_is_dropped(benchmarks: Benchmarks, clean_pages: list[str]) -> None:
+    assert len(clean_pages) == 1000
+    leaks = {i: found for i, page in enumerate(clean_pages) if (found := benchmarks.leaks(page))}
+    assert not leaks
+
+
+def pasted(question: str, page: str, random: Random) -> str:
+    at = page.find(" ", random.randrange(len(page)))
+    return f"{page[:at]} {question} {page[at:]}"
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_real_questions_pasted_into_web_pages_are_all_found(
+    benchmarks: Benchmarks, clean_pages: list[str], dress: str
+) -> None:
+    """Of nine benchmarks, every question of 24 letters or more; cut to 60 %, those of 60 letters or more."""
+    random = Random(3)
+    least = 60 if "cut" in dress else 24
+    questions = [q for q in benchmarks.questions if len(letters(q.text)) >= least]
+    missed = []
+    for question in random.sample(questions, 150):
+        page = pasted(DRESSES[dress](question.text, random), random.choice(clean_pages[:481]), random)
+        if (question.benchmark, question.id) not in {(hit.benchmark, hit.question) for hit in benchmarks.leaks(page)}:
+            missed.append(question.text)
+    only_wording = [text for text in missed if "cut" in dress and re.match("(Which|Is the following|What) ", text)]
+    assert missed == only_wording
+    assert len(missed) <= 4
+
+
+def test_gsm8k_pasted_is_all_found(shared_data: Path, clean_pages: list[str]) -> None:
+    problems = rows(shared_data / "reasoning/gsm8k_train.jsonl", "question")[:100]
+    index = Benchmarks(Question("gsm8k", str(i), text) for i, text in enumerate(problems))
+    random = Random(5)
+    for dress in DRESSES.values():
+        found = [
+            str(i) in {hit.question for hit in index.leaks(pasted(dress(text, random), clean_pages[i], random))}
+            for i, text in enumerate(problems)
+        ]
+        assert all(found)
+    assert not [page for page in clean_pages[:481] if index.leaks(page)]
