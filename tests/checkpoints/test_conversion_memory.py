@@ -28,9 +28,10 @@ def public(tmp_path):
 
 def test_memory_is_that_of_a_few_pieces(public, tmp_path):
     for folder, out, dtype in (("public", "run", None), ("run", "back", None), ("run", "wide", torch.float32)):
-        start, peak = resident(), {}
+        peak: dict[str, int] = {}
 
-        def watch(written, size, start=start, peak=peak):
+        def watch(written, size, peak=peak):
+            start = resident()
             for n in written:
                 for kind, value in resident().items():
                     peak[kind] = max(peak.get(kind, 0), value - start[kind])
