@@ -23,16 +23,16 @@ phi3kit score fit --help lists the keys of a recipe."""
 
 def declare_fit(parser: ArgumentParser) -> None:
     """The one key of `score fit`: `training`."""
-    from phi3kit.corpus.scorers.trial import ScorerTraining
+    from phi3kit.corpus.scorers.training import ScorerTraining
 
     parser.add_class_arguments(ScorerTraining, "training", fail_untyped=True)
 
 
 def declare_report(parser: ArgumentParser) -> None:
-    """The one key of `score report`: `trial`."""
-    from phi3kit.corpus.scorers.trial import ScorerReport
+    """The one key of `score report`: `inspection`."""
+    from phi3kit.corpus.scorers.inspection import ScorerReport
 
-    parser.add_class_arguments(ScorerReport, "trial", fail_untyped=True)
+    parser.add_class_arguments(ScorerReport, "inspection", fail_untyped=True)
 
 
 def main(arguments: list[str], *, summary: bool = True) -> int:
@@ -50,7 +50,7 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
 
 
 def _fit(arguments: list[str]) -> dict[str, Any]:
-    from phi3kit.corpus.scorers.trial import PAGE
+    from phi3kit.corpus.scorers.summary import PAGE
 
     recipe = recipes.read("score fit", declare_fit, arguments, __doc__ or "")
     out = recipe.out
@@ -60,11 +60,11 @@ def _fit(arguments: list[str]) -> dict[str, Any]:
 
 
 def _report(arguments: list[str]) -> dict[str, Any]:
-    from phi3kit.corpus.scorers.trial import PAGE
+    from phi3kit.corpus.scorers.summary import PAGE
 
     recipe = recipes.read("score report", declare_report, arguments, __doc__ or "")
     out = recipe.out
-    report = recipe.instantiate().trial.run(out)
+    report = recipe.instantiate().inspection.run(out)
     return report | {"closing": [f"report: {out / PAGE}"]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,23 @@ def model(url: str, folder: Path, **options: Any) -> LanguageModel:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
+def test_our_own_server_is_such_an_endpoint(tiny_run: Path, memorised: dict[str, str], tmp_path: Path) -> None:
+    """`phi3kit serve` answers as others do, and refuses as others do: the tiny net has no room for the prompt."""
+    command = [sys.executable, "-m", "phi3kit.cli", "serve", str(tiny_run), "--port", "0", "--name", "tiny"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            found = re.search(r"http://127\.0\.0\.1:\d+/v1", server.stdout.readline())
+            assert found
+            endpoint = Endpoint(found[0], "tiny", retries=0)
+            for question, wanted in memorised.items():
+                assert endpoint.ask(question, max_tokens=48) == wanted
+            with pytest.raises(UserError, match="HTTP 400: .*context"):
+                list(model(found[0], tmp_path).annotate(DOCUMENTS[:1]))
+        finally:
+            server.send_signal(signal.SIGINT)
 
 
 def test_labels_and_reasons_come_in_order(tmp_path: Path) -> None:

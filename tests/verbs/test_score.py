@@ -162,13 +162,13 @@ def report_recipe(folder: Path, name: str, labelled: bool = True, scorer: str = 
     named: dict[str, Any] = {"class_path": scorer}
     if scorer == "SavedScorer":
         named["init_args"] = {"path": str(folder / "edu")}
-    trial: dict[str, Any] = {"scorer": named, "documents": [reader]}
+    inspection: dict[str, Any] = {"scorer": named, "documents": [reader]}
     if labelled:
-        trial["annotator"] = {
+        inspection["annotator"] = {
             "class_path": "LabelFile",
             "init_args": {"path": str(folder / name), "id_field": "id", "aspect": "educational"},
         }
-    return {"verb": "score report", "out": str(folder / "report"), "trial": trial}
+    return {"verb": "score report", "out": str(folder / "report"), "inspection": inspection}
 
 
 def test_report_leaves_out_what_trained_the_scorer(

@@ -14,6 +14,8 @@ from phi3kit.errors import UserError
 from phi3kit.families import Annotator, Labelled, Reader, Scorer
 from phi3kit.records import Document
 
+AT_ONCE = 256  # texts scored together
+
 
 @dataclass
 class Counts:
@@ -102,3 +104,10 @@ def read_labelled(
             f"{', '.join(map(repr, counts.first_ids))}, …; labels match by text, or where `id_field` is set by id"
         )
     return labelled, counts
+
+
+def score_all(scorer: Scorer, labelled: Sequence[Labelled], quiet: bool) -> list[float]:
+    """The scores of labelled documents, some at a time."""
+    starts = range(0, len(labelled), AT_ONCE)
+    groups = counted(starts, f"score: groups of {AT_ONCE} texts", quiet)
+    return [s for i in groups for s in scorer.score([x.document.text for x in labelled[i : i + AT_ONCE]])]

@@ -1,4 +1,4 @@
-"""What a scorer is worth, in numbers and samples: one report, as JSON, as a page, and in a few lines."""
+"""What a scorer is worth, in numbers and samples: against labels, by source, around the threshold."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from phi3kit.records import Document
 BINS = 20  # of histograms
 SAMPLES = 20  # just above the threshold, and as many just below
 SHOWN = 400  # characters of a sample
-FEW = 200  # labels: an AUC of so few moves by some hundredths from draw to draw
-LONG_OR_SHORT = 0.3  # rank correlation with the length that is worth a warning
-DRIFT = 0.1  # AUC lost from its own labels to trusted ones that is worth a warning
 
 
 @dataclass(frozen=True)
@@ -85,73 +82,6 @@ def describe(items: Sequence[Scored], threshold: float) -> dict[str, Any]:
         "just_above": [_sample(item) for item in above],
         "just_below": [_sample(item) for item in below],
     }
-
-
-def warnings(report: dict[str, Any]) -> list[str]:
-    """What a reader of the numbers must not overlook."""
-    told = []
-    rated, trusted = report.get("quality"), report.get("trusted")
-    if rated and rated["documents"] < FEW:
-        told.append(f"only {rated['documents']} labels: another draw of them may move the AUC by some hundredths")
-    if rated and rated["accuracy"] <= rated["accuracy_of_always_saying_the_same"]:
-        told.append("at this threshold it is right no more often than always saying the same would be")
-    if abs(report["correlation_with_length"]) >= LONG_OR_SHORT:
-        kind = "longer" if report["correlation_with_length"] > 0 else "shorter"
-        told.append(
-            f"it prefers {kind} texts (rank correlation {report['correlation_with_length']:.2f}){_of_length(rated)}"
-        )
-    if report.get("weak") and not trusted:
-        told.append(
-            "its labels are weak (guessed, not judged), and nothing trusted is beside them: name `trusted` labels, the "
-            "AUC above says only how well it learned the guess"
-        )
-    if trusted and rated and trusted["auc"] < rated["auc"] - DRIFT:
-        told.append(
-            f"it agrees less with trusted labels (AUC {trusted['auc']:.3f}) than with its own ({rated['auc']:.3f}): "
-            "it learned something else than what the trusted ones mean"
-        )
-    return told
-
-
-def headline(report: dict[str, Any]) -> list[str]:
-    """The report in a few lines."""
-    scorer, counts = report["scorer"], report["documents"]
-    lines = [f"{scorer['class']} for {scorer['aspect']}, version {scorer['version']}"]
-    left_out = {k: counts[k] for k in ("same_text", "excluded") if counts[k]}
-    told = "".join(f", {n} {_OUT[kind]}" for kind, n in left_out.items())
-    lines.append(
-        f"{counts['read']} documents read{told}, {counts['labelled']} labelled by {report['labels'] or 'nobody'}"
-    )
-    if rated := report.get("quality"):
-        spread = f" ± {rated['auc_spread']:.3f} over {report['folds']} folds" if "auc_spread" in rated else ""
-        lines.append(f"AUC {rated['auc']:.3f}{spread}; at {report['threshold']:.4g}: {_at(rated)}")
-        if "brier" in rated:
-            by_chance = rated["brier_of_always_saying_the_share"]
-            lines.append(
-                f"calibration: Brier {rated['brier']:.3f} (knowing only the share of positives: {by_chance:.3f})"
-            )
-    if trusted := report.get("trusted"):
-        lines.append(f"against {trusted['labels']} ({trusted['documents']}): AUC {trusted['auc']:.3f}; {_at(trusted)}")
-    for source, found in list(report["sources"].items())[:8]:
-        lines.append(f"  {source or '(no source)'}: {found['documents']} documents, mean {found['mean']:.3g}, "
-                     f"{found['kept']:.0%} at or above {report['threshold']:.4g}")  # fmt: skip
-    return lines + [f"warning: {text}" for text in report["warnings"]]
-
-
-def _of_length(rated: dict[str, Any] | None) -> str:
-    if not rated or rated["auc_at_equal_length"] is None:
-        return ""
-    return (
-        f"; length alone has an AUC of {rated['auc_of_length_alone']:.3f}, and among texts of about the same length "
-        f"the scorer has {rated['auc_at_equal_length']:.3f}"
-    )
-
-
-_OUT = {"same_text": "repeated or empty", "excluded": "left out (they trained it)"}
-
-
-def _at(rated: dict[str, Any]) -> str:
-    return f"F1 {rated['f1']:.3f}, precision {rated['precision']:.3f}, recall {rated['recall']:.3f}, accuracy {rated['accuracy']:.3f}"  # noqa: E501
 
 
 def _label(item: Scored) -> float:

@@ -1,4 +1,4 @@
-"""Train a scorer and say what it is worth; or say what one that exists is worth."""
+"""Train a scorer on labels, and say what it is worth on documents it has not seen."""
 
 from __future__ import annotations
 
@@ -15,17 +15,13 @@ import numpy as np
 from phi3kit.corpus.scorers import quality
 from phi3kit.corpus.scorers.counting import counted
 from phi3kit.corpus.scorers.folder import ABOUT, save_scorer
-from phi3kit.corpus.scorers.labels import Counts, distinct, read_labelled, sampled
-from phi3kit.corpus.scorers.page import page
-from phi3kit.corpus.scorers.report import Scored, describe, headline, rate, scored, warnings
-from phi3kit.corpus.scorers.saved import SavedScorer
+from phi3kit.corpus.scorers.labels import Counts, read_labelled, score_all
+from phi3kit.corpus.scorers.report import Scored, describe, rate, scored
 from phi3kit.corpus.scorers.seen import Seen
+from phi3kit.corpus.scorers.summary import begin, finish, write_report
 from phi3kit.corpus.scorers.two_sides import sides
 from phi3kit.errors import UserError
 from phi3kit.families import Annotator, Labelled, Reader, Scorer
-
-REPORT, PAGE = "report.json", "report.html"
-AT_ONCE = 256  # texts scored together
 
 
 @final
@@ -77,7 +73,7 @@ class ScorerTraining:
         wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], scorer.positive)
         unseen = self._cross_validate(labelled, wanted, quiet)
         scorer.fit([x.document.text for x in labelled], [x.label for x in labelled])
-        items = scored(labelled, unseen if unseen is not None else _scores(scorer, labelled, quiet))
+        items = scored(labelled, unseen[0].tolist() if unseen else score_all(scorer, labelled, quiet))
         report = self._report(items, counts, wanted, unseen, quiet)
         partial = out.with_name(f"{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -94,8 +90,10 @@ class ScorerTraining:
             raise UserError(f"cannot write {partial}: {error.strerror or error}; {out} is as it was") from error
         return report
 
-    def _cross_validate(self, labelled: Sequence[Labelled], wanted_N: np.ndarray, quiet: bool) -> list[float] | None:
-        """A score per document, by a scorer that was not trained on it; None without folds."""
+    def _cross_validate(
+        self, labelled: Sequence[Labelled], wanted_N: np.ndarray, quiet: bool
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """(a score per document, by a scorer that was not trained on it; its fold), each [N]; None without folds."""
         if not self.folds:
             return None
         fewest = int(min(wanted_N.sum(), len(wanted_N) - wanted_N.sum()))
@@ -105,35 +103,34 @@ class ScorerTraining:
                 f"{self.folds} folds; label more documents, or set `folds: {fewest if fewest > 1 else 0}`"
             )
         fold_N = quality.folds(wanted_N, self.folds, self.seed)
-        scores = np.empty(len(labelled))
+        score_N = np.empty(len(labelled))
         for fold in counted(range(self.folds), "cross-validate: fold", quiet):
             learner = copy.deepcopy(self.scorer)
             training = [x for x, f in zip(labelled, fold_N, strict=True) if f != fold]
             learner.fit([x.document.text for x in training], [x.label for x in training])
             held = np.flatnonzero(fold_N == fold).tolist()
-            scores[held] = learner.score([labelled[i].document.text for i in held])
-        self._fold_N = fold_N
-        return scores.tolist()
+            score_N[held] = learner.score([labelled[i].document.text for i in held])
+        return score_N, fold_N
 
     def _report(
         self,
         items: list[Scored],
         counts: Counts,
         wanted_N: np.ndarray,
-        unseen: list[float] | None,
+        unseen: tuple[np.ndarray, np.ndarray] | None,
         quiet: bool,
     ) -> dict[str, Any]:
         threshold, origin = self.threshold, "given"
         if threshold is None:
             if unseen is None:
                 raise UserError("without folds there is no best threshold to find; give `threshold`, or set `folds: 5`")
-            threshold, origin = quality.best_threshold(unseen, wanted_N), "best F1"
-        report = _base(self.scorer, counts, threshold, origin, self.annotator)
+            threshold, origin = quality.best_threshold(unseen[0], wanted_N), "best F1"
+        report = begin(self.scorer, counts, threshold, origin, self.annotator)
         report["folds"] = self.folds
         if unseen is not None:
-            areas = [
-                quality.auc(np.array(unseen)[self._fold_N == f], wanted_N[self._fold_N == f]) for f in range(self.folds)
-            ]
+            score_N, fold_N = unseen
+            inside = [fold_N == fold for fold in range(self.folds)]
+            areas = [quality.auc(score_N[held_N], wanted_N[held_N]) for held_N in inside]
             report["quality"] = rate(items, self.scorer.positive, threshold, self.scorer.probability) | {
                 "auc_of_folds": areas,
                 "auc_spread": float(np.std(areas)),
@@ -141,7 +138,7 @@ class ScorerTraining:
         report |= describe(items, threshold)
         if self.trusted is not None:
             report["trusted"] = self._compare(items, threshold, quiet)
-        return _finish(report)
+        return finish(report)
 
     def _compare(self, items: list[Scored], threshold: float, quiet: bool) -> dict[str, Any]:
         """The scorer against the trusted labels; documents it was trained on keep the score of their fold."""
@@ -154,101 +151,6 @@ class ScorerTraining:
         scores = [held.get(x.document.id, score) for x, score in zip(labelled, own, strict=True)]
         rated = rate(scored(labelled, scores), self.scorer.positive, threshold, self.scorer.probability)
         return {"labels": self.trusted.version, **rated}
-
-
-@final
-class ScorerReport:
-    """What `phi3kit score report` looks at.
-
-    Args:
-        scorer: as it is: one that was trained (SavedScorer), or one that needs no training.
-        documents: what it scores; those that trained it are left out.
-        annotator: labels to compare it with; null: no quality, only scores by source and samples.
-        threshold: where documents are told apart; null: the one found in training, or where F1 is best, or the median.
-        sample: look at no more than so many documents, chosen by the hashes of their texts; null: at all.
-    """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        documents: Sequence[Reader],
-        annotator: Annotator | None = None,
-        threshold: float | None = None,
-        sample: int | None = 20_000,
-    ) -> None:
-        if scorer.learns:
-            raise UserError(
-                f"{type(scorer).__name__} is not trained; `phi3kit score fit` trains it and reports on it, SavedScorer "
-                "names one that is"
-            )
-        self.scorer, self.documents, self.annotator = scorer, documents, annotator
-        self.threshold, self.sample = threshold, sample
-
-    def run(self, out: Path, quiet: bool = False) -> dict[str, Any]:
-        """Score the documents, write the report into `out`, and return it."""
-        seen = Seen.load(Path(self.scorer.path)) if isinstance(self.scorer, SavedScorer) else None
-        if self.annotator is not None:
-            labelled, counts = read_labelled(self.documents, self.annotator, self.scorer, quiet, seen, self.sample)
-            items = scored(labelled, _scores(self.scorer, labelled, quiet))
-            wanted = sides([x.document.text for x in labelled], [x.label for x in labelled], self.scorer.positive)
-        else:
-            counts = Counts()
-            read = (document for reader in self.documents for document in reader.read())
-            unlabelled = [Labelled(document, 0.0) for document in sampled(distinct(read, counts, seen), self.sample)]
-            if not unlabelled:
-                raise UserError(f"no document is left to score of {counts.read}; give ones that did not train it")
-            values = _scores(self.scorer, unlabelled, quiet)
-            items, wanted = [Scored(x.document, s) for x, s in zip(unlabelled, values, strict=True)], None
-        threshold, origin = self._threshold(items, wanted)
-        report = _base(self.scorer, counts, threshold, origin, self.annotator)
-        if wanted is not None:
-            report["quality"] = rate(items, self.scorer.positive, threshold, self.scorer.probability)
-        report = _finish(report | describe(items, threshold))
-        out.mkdir(parents=True, exist_ok=True)
-        write_report(report, out)
-        return report
-
-    def _threshold(self, items: Sequence[Scored], wanted_N: np.ndarray | None) -> tuple[float, str]:
-        if self.threshold is not None:
-            return self.threshold, "given"
-        if isinstance(self.scorer, SavedScorer) and self.scorer.threshold is not None:
-            return self.scorer.threshold, "found in training"
-        if wanted_N is not None:
-            return quality.best_threshold([item.score for item in items], wanted_N), "best F1"
-        return float(np.median([item.score for item in items])), "median"
-
-
-def write_report(report: dict[str, Any], folder: Path) -> None:
-    """The report as JSON and as a page."""
-    (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(page(report), encoding="utf-8", errors="backslashreplace")
-
-
-def _scores(scorer: Scorer, labelled: Sequence[Labelled], quiet: bool) -> list[float]:
-    starts = range(0, len(labelled), AT_ONCE)
-    groups = counted(starts, f"score: groups of {AT_ONCE} texts", quiet)
-    return [s for i in groups for s in scorer.score([x.document.text for x in labelled[i : i + AT_ONCE]])]
-
-
-def _base(scorer: Scorer, counts: Counts, threshold: float, origin: str, annotator: Annotator | None) -> dict[str, Any]:
-    named = scorer.scorer if isinstance(scorer, SavedScorer) else scorer
-    return {
-        "scorer": {"class": type(named).__name__, "aspect": scorer.aspect, "version": scorer.version},
-        "labels": annotator.version if annotator else None,
-        "weak": annotator.weak if annotator else False,
-        "documents": {k: v for k, v in vars(counts).items() if isinstance(v, int)},
-        "threshold": threshold,
-        "threshold_from": origin,
-        "positive": scorer.positive,
-        "probability": scorer.probability,
-        "folds": 0,
-    }
-
-
-def _finish(report: dict[str, Any]) -> dict[str, Any]:
-    report["warnings"] = warnings(report)
-    report["headline"] = headline(report)
-    return report
 
 
 def _check(out: Path) -> None:
