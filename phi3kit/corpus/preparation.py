@@ -17,10 +17,12 @@ from phi3kit.corpus.engine.executors import Local
 from phi3kit.corpus.engine.store import Store
 from phi3kit.corpus.manifest import headline, manifest_of
 from phi3kit.corpus.minhash import MinHash
+from phi3kit.corpus.page import page
 from phi3kit.corpus.plan import Plan
 from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.publish import move_into_place, write_folder, write_json
 from phi3kit.corpus.queries import Query, check_queries
+from phi3kit.corpus.samples import Samples
 from phi3kit.corpus.scores import table
 from phi3kit.corpus.sources import Source
 from phi3kit.errors import UserError
@@ -140,6 +142,8 @@ class Preparation:
         manifest = manifest_of(plan, parts, folder)
         report = {"headline": headline(manifest), "seconds_of": plan.store.seconds}
         write_json(folder / "report.json", report)
+        samples = Samples.merge(plan.files_of_all("samples.json"))
+        (folder / "page.html").write_text(page(manifest, samples), encoding="utf-8")
         write_json(folder / MANIFEST, manifest)
         return manifest
 

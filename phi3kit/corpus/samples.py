@@ -14,7 +14,7 @@ EACH, CHARACTERS = 4, 400
 
 
 class Samples:
-    """Keeps the documents of each kind whose ids have the smallest hashes.
+    """Keeps a few documents of each kind: the nearest to something, or those whose ids have the smallest hashes.
 
     Args:
         each: how many of each kind.
@@ -24,10 +24,10 @@ class Samples:
         self.each = each
         self._kinds: dict[str, dict[str, dict[str, Any]]] = {}
 
-    def add(self, kind: str, document: Document, **note: Any) -> None:
-        """Perhaps keep a document under a kind."""
+    def add(self, kind: str, document: Document, distance: float = 0.0, **note: Any) -> None:
+        """Perhaps keep a document under a kind; the smaller its distance, the sooner."""
         kept = self._kinds.setdefault(kind, {})
-        key = sha256(document.id.encode()).hexdigest()
+        key = f"{distance:020.9f} {sha256(document.id.encode()).hexdigest()}"
         if len(kept) < self.each or key < max(kept):
             text = document.text[:CHARACTERS] + ("…" if len(document.text) > CHARACTERS else "")
             kept[key] = {"id": document.id, "source": document.source, "text": text, **note}

@@ -16,8 +16,9 @@ from phi3kit.corpus.engine.stage import Done, File, Stage
 from phi3kit.corpus.queries import SYNTHETIC, Query
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.samples import Samples
-from phi3kit.corpus.shards import read_shard
+from phi3kit.corpus.shards import SCORES, read_shard
 from phi3kit.corpus.stages.read import rejection
+from phi3kit.records import Document
 
 HELD_OUT = 1 << 31  # bit of a document kept from training; bit i: it belongs to phase i
 MADE_FROM = "made_from"  # metadata key: id of the document that something was made of; it shares its split
@@ -65,6 +66,8 @@ class Choose(Stage):
             synthetic = bool(document.metadata.get(SYNTHETIC))
             if i and not synthetic and not mask & 1:
                 continue  # a later phase takes of the first's
+            if not synthetic:
+                _near_the_line(query, document, samples)
             if verdict is None:
                 mask |= 1 << i
                 samples.add(f"kept for {query.name}", document)
@@ -76,6 +79,16 @@ class Choose(Stage):
             rejected.write(rejection(document, query.name, rule, reason))
             samples.add(f"left out of {query.name}", document, reason=f"{rule}: {reason}")
         return mask
+
+
+def _near_the_line(query: Query, document: Document, samples: Samples) -> None:
+    """Keep what lies just above or just below a phase's limits, to see whether they are where they should be."""
+    scores = document.metadata.get(SCORES, {})
+    for aspect, bound in [*query.least.items(), *query.most.items()]:
+        score = scores[aspect]
+        side = "above" if score >= bound else "below"
+        kind = f"just {side} {bound:g}, the limit of {aspect} in {query.name}"
+        samples.add(kind, document, abs(score - bound), reason=f"{aspect} {score:.3g}")
 
 
 class _Group:
