@@ -266,8 +266,10 @@ class _Windows:
         if len(page) < self.size:
             return
         hashes = _window_hashes(sums, self.size)
-        for at in numpy.flatnonzero(self._maybe[hashes >> self._shift]).tolist():
-            low, high = (int(numpy.searchsorted(self._hashes, hashes[at], side)) for side in ("left", "right"))
+        ats = numpy.flatnonzero(self._maybe[hashes >> self._shift])
+        lows, highs = (numpy.searchsorted(self._hashes, hashes[ats], side) for side in ("left", "right"))
+        real = numpy.flatnonzero(highs > lows)
+        for at, low, high in zip(ats[real].tolist(), lows[real].tolist(), highs[real].tolist(), strict=True):
             for i in range(low, high):
                 yield at, int(self._places[i]), int(self._owners[i])
 
