@@ -196,6 +196,7 @@ def test_report_without_labels_and_of_a_scorer_that_needs_none(
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert "quality" not in report
     assert report["threshold_from"] == "median"
+    assert "30 documents read, 30 scored, no labels" in capsys.readouterr().out
     assert Page((tmp_path / "report/report.html").read_text()).tags.count("svg") == 1
     capsys.readouterr()
     unfit = report_recipe(tmp_path, "b.jsonl", scorer="HashedNGrams")

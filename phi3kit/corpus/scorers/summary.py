@@ -78,9 +78,11 @@ def headline(report: dict[str, Any]) -> list[str]:
     lines = [f"{scorer['class']} for {scorer['aspect']}, version {scorer['version']}"]
     left_out = {k: counts[k] for k in ("same_text", "excluded") if counts[k]}
     told = "".join(f", {n} {_OUT[kind]}" for kind, n in left_out.items())
-    lines.append(
-        f"{counts['read']} documents read{told}, {counts['labelled']} labelled by {report['labels'] or 'nobody'}"
+    n_scored = sum(found["documents"] for found in report["sources"].values())
+    judged = (
+        f"{counts['labelled']} labelled by {report['labels']}" if report["labels"] else f"{n_scored} scored, no labels"
     )
+    lines.append(f"{counts['read']} documents read{told}, {judged}")
     if rated := report.get("quality"):
         spread = f" ± {rated['auc_spread']:.3f} over {report['folds']} folds" if "auc_spread" in rated else ""
         lines.append(f"AUC {rated['auc']:.3f}{spread}; at {report['threshold']:.4g}: {_at(rated)}")
