@@ -45,10 +45,15 @@ def die(inputs: Path, out: Path, stage: str, moment: str) -> None:
     assert process.exitcode == -9, f"{stage} was not reached: exit code {process.exitcode}"
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_at_every_stage_and_run_again(inputs: Path, undisturbed: Path, tmp_path: Path, moment: str) -> None:
+EVERY = [pytest.param(STAGES, moment, marks=pytest.mark.slow) for moment in ("before", "after")]
+
+
+@pytest.mark.parametrize(("stages", "moment"), [(("sift", "tokens"), "before"), *EVERY])
+def test_killed_at_a_stage_and_run_again(
+    inputs: Path, undisturbed: Path, tmp_path: Path, stages: tuple[str, ...], moment: str
+) -> None:
     out = tmp_path / "out"
-    for stage in STAGES:
+    for stage in stages:
         die(inputs, out, stage, moment)
         assert not out.exists()
     preparation(inputs).run(out, QUIET)
@@ -56,6 +61,7 @@ def test_killed_at_every_stage_and_run_again(inputs: Path, undisturbed: Path, tm
     assert len(contents(out)) > 15
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
     preparation(inputs, workers=2).run(tmp_path / "out", QUIET)
     assert contents(tmp_path / "out") == contents(undisturbed)
