@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LONG = 8192  # tokens; in longer rows documents are attended one after the other: a mask of 128K tokens takes 17 GB
+
 
 def attend(
     q_BTHK: Tensor,
@@ -25,9 +27,11 @@ def attend(
     Args:
         scale: factor on q.k before the softmax.
         window: each token sees the last `window` tokens, itself included; None: all before it.
-        documents_BT: each token sees only its own document (S must equal T).
+        documents_BT: each token sees only its own document (S must equal T), whose tokens stand side by side.
     """
     queries, keys = q_BTHK.shape[1], k_BSGK.shape[1]
+    if documents_BT is not None and not torch.compiler.is_exporting() and queries > LONG:
+        return _one_by_one(q_BTHK, k_BSGK, v_BSGK, scale, window, documents_BT)
     plain = window is None and documents_BT is None and queries in (1, keys)  # the fused kernels need no mask
     mask = None if plain else _mask(queries, keys, window, documents_BT, q_BTHK.device)
     out_BHTK = F.scaled_dot_product_attention(
@@ -40,6 +44,18 @@ def attend(
         enable_gqa=q_BTHK.shape[2] != k_BSGK.shape[2],
     )
     return out_BHTK.transpose(1, 2)
+
+
+def _one_by_one(
+    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, scale: float, window: int | None, documents_BT: Tensor
+) -> Tensor:
+    """`attend` for each document alone: memory grows with the longest one's length, work with the squares of all."""
+    rows = []
+    for b, documents_T in enumerate(documents_BT.expand(q_BTHK.shape[0], -1)):
+        lengths = torch.unique_consecutive(documents_T, return_counts=True)[1].tolist()
+        parts = (x_BTXK[b : b + 1].split(lengths, dim=1) for x_BTXK in (q_BTHK, k_BTGK, v_BTGK))
+        rows.append(torch.cat([attend(*part, scale=scale, window=window) for part in zip(*parts, strict=True)], dim=1))
+    return torch.cat(rows)
 
 
 def causal_mask(queries: int, keys: int, window: int | None = None, device: torch.device | str | None = None) -> Tensor:

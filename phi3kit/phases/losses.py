@@ -7,22 +7,33 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from phi3kit.model import Decoder
 from phi3kit.records import Batch
 
 IGNORED = -100
+MOST_LOGITS = 2**28  # numbers (1 GiB in fp32) that stand in memory at once
 
 
 def token_losses(net: Decoder, batch: Batch) -> Tensor:
     """Negative log likelihood (nats, fp32) of every supervised token, [N], in reading order.
 
-    Logits are computed for supervised tokens only: in SFT most tokens are prompt.
+    Logits are computed for supervised tokens only: in SFT most tokens are prompt. Where they are many, they are
+    computed some tokens at a time, and again in the backward pass: a row of 131,072 tokens has 17 GB of them.
     """
     hidden_BTD = net.hidden(batch.tokens_BT, batch.positions_BT, batch.documents_BT, pictures=batch.pictures)
     supervised_BT = batch.labels_BT != IGNORED
-    logits_NV = net.logits(hidden_BTD[supervised_BT])
-    return F.cross_entropy(logits_NV.float(), batch.labels_BT[supervised_BT], reduction="none")
+    hidden_ND, labels_N = hidden_BTD[supervised_BT], batch.labels_BT[supervised_BT]
+    at_once = max(1, MOST_LOGITS // net.dims.vocab_size)
+    if len(labels_N) <= at_once:
+        return _cross_entropy(net, hidden_ND, labels_N)
+    parts = zip(hidden_ND.split(at_once), labels_N.split(at_once), strict=True)
+    return torch.cat([checkpoint(_cross_entropy, net, *part, use_reentrant=False) for part in parts])
+
+
+def _cross_entropy(net: Decoder, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+    return F.cross_entropy(net.logits(hidden_ND).float(), labels_N, reduction="none")
 
 
 def answer_log_probs(net: Decoder, batch: Batch) -> Tensor:

@@ -11,6 +11,8 @@ import argparse
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,9 +161,20 @@ def _call(step: Step) -> None:
     from phi3kit.cli import VERBS
 
     verb, *work = step.verb.split()  # "score fit" is the verb score, told to fit
-    code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(step.recipe)], summary=False)
+    if verb == "fit" and on_several_devices(step.recipe):
+        # Lightning starts every further device with the command line of this process: it must be the step's own
+        code = subprocess.run([sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(step.recipe)]).returncode
+    else:
+        code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(step.recipe)], summary=False)
     if code:
         raise UserError(f"{step.recipe} failed (exit code {code}); mend it and run the same command again")
+
+
+def on_several_devices(recipe: Path) -> bool:
+    """Whether a training recipe may use more than one device: it says so, or leaves it to what a machine has."""
+    trainer = recipes.merge(recipes.read_layers(recipe)).get("trainer") or {}
+    devices = trainer.get("devices", 1 if trainer.get("accelerator") == "cpu" else "auto")
+    return devices not in (1, "1") or trainer.get("num_nodes", 1) != 1
 
 
 def _minutes_left(steps: list[Step], worked: float, elapsed: float) -> str:

@@ -48,7 +48,7 @@ def test_our_own_server_is_such_an_endpoint(tiny_run: Path, memorised: dict[str,
             endpoint = Endpoint(found[0], "tiny", retries=0)
             for question, wanted in memorised.items():
                 assert endpoint.ask(question, max_tokens=48) == wanted
-            with pytest.raises(UserError, match="HTTP 400: .*context"):
+            with pytest.raises(UserError, match=r"HTTP 400: .*context"):
                 list(model(found[0], tmp_path).annotate(DOCUMENTS[:1]))
         finally:
             server.send_signal(signal.SIGINT)

@@ -99,3 +99,17 @@ def test_a_folder_without_recipes_is_one_line(tmp_path: Path) -> None:
     done = phi3kit(tmp_path, "run", ".")
     assert done.returncode == 2
     assert done.stderr.startswith("phi3kit: error: . holds no numbered recipes")
+
+
+def test_a_step_on_two_devices_is_a_command_of_its_own(road: Path) -> None:
+    """Lightning starts the second device with the first one's command line, which must not be the whole folder's."""
+    second = road / "recipes" / "road" / "2-second.yaml"
+    recipe = yaml.safe_load(second.read_text())
+    recipe["trainer"] |= {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+    second.write_text(yaml.safe_dump(recipe))
+    out = run(road)
+    assert out.count("2-second ->") == 1
+    assert out.count("10-third ->") == 1
+    report = json.loads((road / "runs/road/report.json").read_text())
+    assert report["2-second"]["steps"] == 10
+    assert run(road).count("done already") == 3
