@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, final
@@ -31,7 +32,7 @@ UNITS = "km|m|dm|cm|mm|ha|ft|yd|in|mi|g|kg|mg|lb|oz|s|ms|kb|mb|gb|tb|KB|MB|GB|TB
 PIECE = re.compile(
     rf"""
       (?:https?://|www\.)\S*[^\s<>"'.,:;!?()\[\]{{}}…”’]                 # an address
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                       # a mail address
+    | [\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+                                       # a mail address
     | [^\W\d_]+?(?=n['’]t(?!\w)) | n['’]t(?!\w) | can(?=not(?!\w))       # do n't, can not
     | {CLITIC}                                                           # 's
     | Ph\.D\. | (?:[^\W\d_]\.){{2,}} | (?:{ABBREVIATIONS})\.(?!\w) | [A-Z]\.(?!\w)
@@ -45,6 +46,7 @@ PIECE = re.compile(
 # What ends a sentence (Unicode's Sentence_Terminal, the scripts of large corpora; https://unicode.org/reports/tr29/).
 TERMINALS = frozenset(".!?։؟۔।॥။።፧។᠃᠉‼⁇⁈⁉‽。．！？｡")
 REMEMBERED = 2**17  # chunks of text whose words are kept: about 30 MB
+LONGEST_REMEMBERED = 64  # characters
 
 
 @final
@@ -61,7 +63,7 @@ class FineWebWords(Splitter):
 
     def split(self, text: str) -> list[str]:
         """The words, in order."""
-        return list(chain.from_iterable(map(_pieces, text.split())))
+        return list(_in_chunks(text))
 
 
 @final
@@ -76,6 +78,13 @@ class GopherWords(Splitter):
     def split(self, text: str) -> list[str]:
         """The words, in order."""
         return text.split()
+
+
+def _in_chunks(text: str) -> Iterator[str]:
+    chunks = text.split()
+    if max(map(len, chunks), default=0) <= LONGEST_REMEMBERED:
+        return chain.from_iterable(map(_pieces, chunks))
+    return chain.from_iterable(PIECE.findall(c) if len(c) > LONGEST_REMEMBERED else _pieces(c) for c in chunks)
 
 
 @lru_cache(REMEMBERED)
@@ -100,7 +109,7 @@ def count_sentences(text: str, most: int) -> int:
     The words (`FineWebWords`) after one of `TERMINALS`, and after the punctuation that follows it, begin a new one.
     """
     n, ended = 0, False
-    for word in chain.from_iterable(map(_pieces, text.split())):
+    for word in _in_chunks(text):
         if word in TERMINALS:
             n, ended = max(n, 1), True
         elif not n or (ended and not is_punctuation(word)):

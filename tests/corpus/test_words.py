@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -33,6 +34,16 @@ def test_fineweb_words(text: str, words: str) -> None:
 
 def test_gopher_words_are_between_white_space() -> None:
     assert GopherWords().split(" Don't\nstop, Mr.\tFox! ") == ["Don't", "stop,", "Mr.", "Fox!"]
+
+
+@pytest.mark.parametrize("piece", ["a-", "1.", "x", "www.", "'", "n't", "a@", "-", "3,", "é’"])
+def test_long_chunks_take_time_in_proportion(piece: str) -> None:
+    """Minified code and tables come as one chunk, however long."""
+    text = piece * 100_000
+    began = time.process_time()
+    assert "".join(FineWebWords().split(text)) == text
+    assert count_sentences(text, 10**9) >= 1
+    assert time.process_time() - began < 5
 
 
 def test_names_differ() -> None:

@@ -82,12 +82,9 @@ def _top_characters(words: list[str], n: int) -> int:
     counts = Counter(zip(*(words[i:] for i in range(n)), strict=False))
     if not counts:
         return 0
-    top, times = max(counts.items(), key=_times)
+    times = max(counts.values())
+    top = next(gram for gram, n_times in counts.items() if n_times == times)  # of several, the one that comes first
     return (sum(map(len, top)) + n - 1) * times
-
-
-def _times(counted: tuple[tuple[str, ...], int]) -> int:
-    return counted[1]
 
 
 def repeated_characters(words: list[str], sizes: Iterable[int]) -> Iterable[tuple[int, int]]:

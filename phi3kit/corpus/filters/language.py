@@ -25,7 +25,7 @@ class Language(Filter):
     """
 
     def __init__(
-        self, allowed: Sequence[str] = ("en",), least_confidence: float = 0.65, characters: int = 2000
+        self, allowed: Sequence[str] = ("en",), least_confidence: float = 0.65, characters: int = 1000
     ) -> None:
         unknown = sorted(set(allowed) - set(_identifier().labels))
         if unknown:
