@@ -85,6 +85,42 @@ def load_into(net: Decoder, folder: Path) -> None:
             stored.forget()
 
 
+def load_part(net: Decoder, prefix: str, folder: Path) -> None:
+    """Copy the weights of one part of a net from a folder of safetensors that names them without the prefix.
+
+    Every parameter of that part must be there, in the same shape; what else the folder holds (the text half of a
+    public CLIP) is left alone.
+
+    Args:
+        net: what to fill.
+        prefix: how the part's names begin, e.g. "vision_embed_tokens.img_processor".
+        folder: model.safetensors, or shards of it.
+
+    Raises:
+        UserError: the net has no such part, the folder no weights, or not all of them, or in another shape.
+    """
+    part = {name: tensor for name, tensor in net.state_dict().items() if name.startswith(f"{prefix}.")}
+    if not part:
+        raise UserError(f"the net has no part {prefix!r}; names begin with {', '.join(_beginnings(net))}")
+    stored = open_stored(folder)
+    if not stored.files:
+        raise UserError(f"no weights at {folder / WEIGHTS} for {prefix}; give a folder with {WEIGHTS}")
+    for name, tensor in part.items():
+        theirs = name.removeprefix(f"{prefix}.")
+        if theirs not in stored.place:
+            raise UserError(f"{folder} does not hold {prefix}: it lacks {theirs}")
+        if stored.forms[theirs].shape != tuple(tensor.shape):
+            raise UserError(f"{folder}: {theirs} is {list(stored.forms[theirs].shape)}, {name} is {list(tensor.shape)}")
+    with torch.no_grad():
+        for name, tensor in part.items():
+            tensor.copy_(stored.tensor(name.removeprefix(f"{prefix}.")))
+            stored.forget()
+
+
+def _beginnings(net: Decoder) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in net.state_dict()))
+
+
 def assign_to(net: Decoder, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Make a run's weights a net's own, strictly, without copying: the parameters are the files' pages.
 

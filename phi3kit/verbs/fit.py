@@ -34,6 +34,12 @@ def declare(parser: ArgumentParser) -> None:
 
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every random draw")
     parser.add_argument("--start_from", type=Path | None, default=None, help="run folder whose weights to start from")
+    parser.add_argument(
+        "--parts_from",
+        type=dict[str, Path] | None,
+        default=None,
+        help="safetensors folders for parts of the net, by how their names begin; they come after start_from",
+    )
     parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's")
     parser.add_argument("--checkpoint_every", type=int, default=200, help="optimizer steps between checkpoints")
     parser.add_argument(
@@ -118,6 +124,9 @@ def build(recipe: Recipe) -> Namespace:
         objects = recipe.instantiate()
     if config.start_from is not None and not objects.net.embed_tokens.weight.is_meta:
         weights.load_into(objects.net, config.start_from)
+    for prefix, folder in (config.parts_from or {}).items():
+        if not objects.net.embed_tokens.weight.is_meta:
+            weights.load_part(objects.net, prefix, folder)
     objects.phase = objects.phase(objects.net)
     objects.data = objects.data(tokenizer)
     objects.tokenizer = tokenizer
