@@ -17,7 +17,8 @@ from phi3kit.records import Batch
 
 @final
 class Console(Callback):
-    """One line per logged step: step, loss, gradient norm, learning rate, tokens/s, estimate; and metrics.csv.
+    """One line per logged step: step, loss, gradient norm, learning rate, tokens/s, estimate; and metrics.csv, which
+    also has what the phase measures beside its loss.
 
     On a terminal the line is redrawn in place between logged steps; elsewhere lines are plain.
 
@@ -85,7 +86,13 @@ class Console(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=step)
         if trainer.is_global_zero:
-            _append(self.folder.path / "metrics.csv", row)
+            _append(self.folder.path / "metrics.csv", row | _of_the_phase(trainer))
+
+
+def _of_the_phase(trainer: Trainer) -> dict[str, float]:
+    """What the phase logs beside its loss (rewards, the balance of experts), which its loggers have already."""
+    names = [name for name in trainer.callback_metrics if name.startswith("train/") and name != "train/loss"]
+    return {name.removeprefix("train/"): float(trainer.callback_metrics[name]) for name in names}
 
 
 def _grad_norm(phase: LightningModule) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,11 @@ def test_the_balance_is_logged(runs):
     shares = [last[f"expert_{e:02}"] for e in range(4)]
     assert sum(shares) == pytest.approx(1.0, abs=1e-5)
     assert last["idlest_expert"] <= min(shares) <= max(shares) <= last["busiest_expert"]
+    *_, row = csv.DictReader((runs["web"] / "metrics.csv").open())
+    assert {name: float(row[name]) for name in last if name in row and name != "tokens_per_second"} == pytest.approx(
+        {name: value for name, value in last.items() if name in row and name != "tokens_per_second"}, rel=1e-5
+    )
+    assert "expert_03" in row
 
 
 @pytest.mark.parametrize("phase", ["web", "sft", "dpo"])
