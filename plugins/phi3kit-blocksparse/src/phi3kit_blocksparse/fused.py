@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from phi3kit_blocksparse.pattern import Pattern
-from phi3kit_blocksparse.pieces import columns, spans, windows
+from phi3kit_blocksparse.pieces import add_columns, bundles, columns, spans, windows
 
 forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
@@ -29,7 +29,8 @@ backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 def blocksparse(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale: float) -> Tensor:
     """Attention of one document over itself, [T, H, K]; computed in fp32 at least."""
     dtype = torch.promote_types(q_THK.dtype, torch.float32)
-    out_THK = Fused.apply(q_THK.to(dtype), k_TGK.to(dtype), v_TGK.to(dtype), pattern, scale)
+    q, k, v = (x.to(dtype).contiguous() for x in (q_THK, k_TGK, v_TGK))
+    out_THK = Fused.apply(q, k, v, pattern, scale)
     return out_THK.to(q_THK.dtype)
 
 
@@ -50,7 +51,7 @@ class Fused(torch.autograd.Function):
     def backward(ctx: Any, grad_THK: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v."""
         q_THK, k_TGK, v_TGK, out_THK, lse_TH = ctx.saved_tensors
-        found = gradients(grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH, ctx.pattern, ctx.scale)
+        found = gradients(grad_THK.contiguous(), q_THK, k_TGK, v_TGK, out_THK, lse_TH, ctx.pattern, ctx.scale)
         return *found, None, None
 
 
@@ -66,20 +67,21 @@ def attend(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale:
         found = kernel(window.queries(q_THK), keys, values, attn_mask=mask)
         for whole, part in zip((out_THK, lse_TH), found, strict=True):
             window.queries(whole).copy_(part)
-    for group in pattern.groups:
-        k_hcK, v_hcK = (_side_by_side(columns(pattern, group, x)) for x in (k_TGK, v_TGK))
-        for span in spans(pattern, group, length):
-            found = kernel(span.queries(q_THK), k_hcK[None, :, span.keys], v_hcK[None, :, span.keys])
+    for bundle in bundles(pattern):
+        far = [columns(pattern, bundle, x) for x in (k_TGK, v_TGK)]
+        for span in spans(pattern, bundle, length):
+            keys, values = (x_NhcK[span.place, :, span.keys] for x_NhcK in far)
+            found = kernel(span.queries(q_THK), keys, values)
             _join(span.queries(out_THK), span.queries(lse_TH), *found)
     return out_THK, lse_TH
 
 
-def _join(out_1hrK: Tensor, lse_1hr: Tensor, far_out_1hrK: Tensor, far_lse_1hr: Tensor) -> None:
+def _join(out_NhrK: Tensor, lse_Nhr: Tensor, far_out_NhrK: Tensor, far_lse_Nhr: Tensor) -> None:
     """Attention over two sets of keys, in place of that over the first, from the logarithms of their sums."""
-    joint_1hr = torch.logaddexp(lse_1hr, far_lse_1hr)
-    out_1hrK.mul_((lse_1hr - joint_1hr).exp_()[..., None])
-    out_1hrK.addcmul_(far_out_1hrK, (far_lse_1hr - joint_1hr).exp_()[..., None])
-    lse_1hr.copy_(joint_1hr)
+    joint_Nhr = torch.logaddexp(lse_Nhr, far_lse_Nhr)
+    out_NhrK.mul_((lse_Nhr - joint_Nhr).exp_()[..., None])
+    out_NhrK.addcmul_(far_out_NhrK, (far_lse_Nhr - joint_Nhr).exp_()[..., None])
+    lse_Nhr.copy_(joint_Nhr)
 
 
 def gradients(
@@ -97,8 +99,8 @@ def gradients(
     length, near = len(q_THK), slice(0, pattern.reach)
     dq_THK = q_THK.new_empty(q_THK.shape)
     dk_TGK, dv_TGK = k_TGK.new_zeros(k_TGK.shape), v_TGK.new_zeros(v_TGK.shape)
-    whole = (grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH)
-    found = kernel(*(_heads_first(x[near])[None] for x in whole), is_causal=True)
+    everything = (grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH)
+    found = kernel(*(_heads_first(x[near])[None] for x in everything), is_causal=True)
     dq_THK[near], dk_TGK[near], dv_TGK[near] = (_heads_first(x[0]) for x in found)
     for window in windows(pattern, length):
         grad, q, out, lse = (window.queries(x) for x in (grad_THK, q_THK, out_THK, lse_TH))
@@ -107,26 +109,20 @@ def gradients(
         window.queries(dq_THK).copy_(dq)
         window.add_keys(dk_TGK, dk)
         window.add_keys(dv_TGK, dv)
-    for group in pattern.groups:
-        k_hcK, v_hcK = (_side_by_side(columns(pattern, group, x)) for x in (k_TGK, v_TGK))
-        dk_hcK, dv_hcK = torch.zeros_like(k_hcK), torch.zeros_like(v_hcK)
-        for span in spans(pattern, group, length):
+    for bundle in bundles(pattern):
+        far = [columns(pattern, bundle, x) for x in (k_TGK, v_TGK)]
+        far_gradients = [torch.zeros_like(x_NhcK) for x_NhcK in far]
+        for span in spans(pattern, bundle, length):
             grad, q, out, lse = (span.queries(x) for x in (grad_THK, q_THK, out_THK, lse_TH))
-            keys, values = k_hcK[None, :, span.keys], v_hcK[None, :, span.keys]
-            dq, dk, dv = kernel(grad, q, keys, values, out, lse, is_causal=False)
+            keys, values = (x_NhcK[span.place, :, span.keys] for x_NhcK in far)
+            dq, *found = kernel(grad, q, keys, values, out, lse, is_causal=False)
             span.queries(dq_THK).add_(dq)
-            dk_hcK[:, span.keys] += dk[0]
-            dv_hcK[:, span.keys] += dv[0]
-        for x_TGK, x_hcK in ((dk_TGK, dk_hcK), (dv_TGK, dv_hcK)):
-            place = columns(pattern, group, x_TGK)
-            place += x_hcK.transpose(0, 1).unflatten(0, place.shape[:2])
+            for place, part in zip(far_gradients, found, strict=True):
+                place[span.place, :, span.keys] += part
+        for whole, part in zip((dk_TGK, dv_TGK), far_gradients, strict=True):
+            add_columns(pattern, bundle, whole, part)
     return dq_THK, dk_TGK, dv_TGK
 
 
 def _heads_first(x_THK: Tensor) -> Tensor:
     return x_THK.transpose(0, 1)
-
-
-def _side_by_side(columns_nbhK: Tensor) -> Tensor:
-    """Copied together, [h, c, K]."""
-    return columns_nbhK.flatten(0, 1).transpose(0, 1).contiguous()
