@@ -3,9 +3,10 @@
 Importing this room imports lightning, and silences what it says about itself.
 """
 
-from phi3kit import torchvision_ops
+from phi3kit import lazy_torchmetrics, torchvision_ops
 
 torchvision_ops.declare()
+lazy_torchmetrics.declare()
 
 from phi3kit.phases.quiet import hush  # noqa: E402
 
