@@ -1,8 +1,8 @@
 """Lets lightning import without the two hundred metrics it never uses, and what they import in turn.
 
-``import lightning`` needs three names of torchmetrics, but executing torchmetrics' ``__init__`` imports every metric, and
-with them scipy, torchvision and transformers where those are installed: about half of the time `phi3kit fit --help`
-took. Here the package stands in `sys.modules` unexecuted, with those three names; asked for any other, it executes
+``import lightning`` needs three names of torchmetrics, but executing torchmetrics' ``__init__`` imports every metric,
+and with them scipy, torchvision and transformers where those are installed: about half of the time `phi3kit fit
+--help` took. Here the package stands in `sys.modules` unexecuted, with those names; asked for any other, it executes
 itself and is from then on what it always is. Where a release of torchmetrics does not go along, nothing is changed.
 """
 

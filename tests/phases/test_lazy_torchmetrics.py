@@ -34,7 +34,8 @@ def test_a_release_that_does_not_go_along_is_imported_as_ever(name):
     """Here one whose modules lack what is taken from them: nothing of the attempt stays."""
     script = f"""
 import sys
-from phi3kit import lazy_torchmetrics
+from phi3kit import lazy_torchmetrics, torchvision_ops
+torchvision_ops.declare()
 lazy_torchmetrics.LIGHT["{name}"] = "torchmetrics.nowhere"
 assert lazy_torchmetrics.declare() is False
 assert not [module for module in sys.modules if module.startswith("torchmetrics")]
@@ -45,5 +46,10 @@ print(type(torchmetrics).__name__, torchmetrics.functional.__name__)
 
 
 def test_a_package_imported_already_is_left_alone():
-    script = "import torchmetrics; from phi3kit import lazy_torchmetrics; print(lazy_torchmetrics.declare())"
+    script = """
+from phi3kit import lazy_torchmetrics, torchvision_ops
+torchvision_ops.declare()
+import torchmetrics
+print(lazy_torchmetrics.declare())
+"""
     assert said(script) == "False"
