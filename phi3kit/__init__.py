@@ -30,6 +30,7 @@ _PUBLIC = {
     "Layout": "phi3kit.families",
     "Norm": "phi3kit.families",
     "Position": "phi3kit.families",
+    "Prompt": "phi3kit.families",
     "Quantizer": "phi3kit.families",
     "Reader": "phi3kit.families",
     "Router": "phi3kit.families",

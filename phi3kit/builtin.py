@@ -58,6 +58,13 @@ def phi3kit_components() -> list[type]:
         SequenceClassifier,
         TriviaDensity,
     )
+    from phi3kit.corpus.synthesis import (
+        Exercises,
+        LanguageModelSynthesizer,
+        QuestionsAndAnswers,
+        Rephrase,
+        TextbookSection,
+    )
     from phi3kit.export import XNNPACK
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, Phi3Layout, RMSNorm, RoPE
     from phi3kit.phases import (
@@ -125,6 +132,11 @@ def phi3kit_components() -> list[type]:
         PythonPreferences,
         ConversationFile,
         PreferenceFile,
+        LanguageModelSynthesizer,
+        TextbookSection,
+        Exercises,
+        QuestionsAndAnswers,
+        Rephrase,
         Local,
         Slurm,
         Ray,

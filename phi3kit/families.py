@@ -457,6 +457,51 @@ class Synthesizer(Family, ABC):
     def make(self, documents: Iterable[Document]) -> Iterator[Document | Conversation | Preference]:
         """Everything it makes, deterministic for the same documents in the same order."""
 
+    def refused(self) -> Mapping[str, int]:
+        """Why something was not made in the last `make`: reason -> how often. Default: nothing to tell."""
+        return {}
+
+
+class Seed(NamedTuple):
+    """What a language model is asked about.
+
+    `kind` is topic, passage or problem; `gold` is the known answer of a problem, "" where nobody knows it.
+    """
+
+    id: str
+    text: str
+    kind: str
+    gold: str = ""
+
+
+class Refusal(NamedTuple):
+    """Why a language model's answer is not used, in a few words a report can count by."""
+
+    reason: str
+
+
+class Prompt(Family, ABC):
+    """Asks a language model for training material about a seed, and reads its answer.
+
+    Laws: pure; a seed's text is in its message; what it reads has text; an empty answer is refused; a refusal gives
+    its reason in one short line; it travels by pickle.
+    """
+
+    takes: frozenset[str] = frozenset({"topic", "passage"})  # kinds of seeds
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Hash of everything in a message but the seed, and of what decides which answers are refused."""
+
+    @abstractmethod
+    def message(self, seed: Seed) -> str:
+        """What the model is asked."""
+
+    @abstractmethod
+    def read(self, seed: Seed, answer: str) -> list[Document | Conversation] | Refusal:
+        """What an answer holds, without ids and sources, which are given later; or why it is not used."""
+
 
 class Executor(Family, ABC):
     """Where the ranks of a stage of `prepare` run: this machine, a cluster.

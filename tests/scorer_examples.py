@@ -82,10 +82,26 @@ def endpoint() -> str:
     return DummyEndpoint().start().url
 
 
+@functools.cache
+def writing_endpoint() -> str:
+    """The address of a model that writes sections, exercises and questions."""
+    from dummy_endpoint import DummyEndpoint
+    from writing_model import write
+
+    return DummyEndpoint(write).start().url
+
+
 def examples() -> dict[str, dict[str, Callable[..., Any]]]:
     """component -> label -> how to build it."""
     from phi3kit.corpus.annotators import BySource, LabelFile, LanguageModel
     from phi3kit.corpus.scorers import EmbeddingHead, NotTrainedOn, SavedScorer, SequenceClassifier
+    from phi3kit.corpus.synthesis import (
+        Exercises,
+        LanguageModelSynthesizer,
+        MajorityVote,
+        QuestionsAndAnswers,
+        TextbookSection,
+    )
 
     heads = ("logistic", "ridge", "forest")
     return {
@@ -99,5 +115,16 @@ def examples() -> dict[str, dict[str, Callable[..., Any]]]:
         "BySource": {"tiny": lambda: BySource({"tiny": 4})},
         "LanguageModel": {
             "endpoint": lambda: LanguageModel(endpoint(), "counts-words", str(folder() / "answers.jsonl"))
+        },
+        "LanguageModelSynthesizer": {
+            "sections": lambda: LanguageModelSynthesizer(
+                writing_endpoint(), "writes", str(folder() / "sections.jsonl"), TextbookSection(least_words=20)
+            ),
+            "questions": lambda: LanguageModelSynthesizer(
+                writing_endpoint(), "writes", str(folder() / "questions.jsonl"), QuestionsAndAnswers()
+            ),
+            "exercises": lambda: LanguageModelSynthesizer(
+                writing_endpoint(), "writes", str(folder() / "exercises.jsonl"), Exercises(), vote=MajorityVote(3)
+            ),
         },
     }

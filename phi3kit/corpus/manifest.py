@@ -40,6 +40,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "rejected": dict(rejected.most_common()),
         "left_out": {name: dict(totals(plan.choice, name, "rejected").most_common()) for name in phases},
         "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
+        "synthesis": _synthesis(plan),
         **{kind: plan.chats.counts()[0][kind] for kind in ("chat", "preferences")},
         "benchmarks": _benchmarks(plan),
         "steps": list(_steps(plan)),
@@ -67,6 +68,20 @@ def _reasons(plan: Plan) -> Counter[str]:
         for rank in done.counts():
             reasons.update(rank["rejected"])
     return reasons
+
+
+def _synthesis(plan: Plan) -> dict[str, Any]:
+    """What was made, why something was not, and why made documents left again."""
+    makers = {"chats": plan.chats, **({"exercises": plan.made} if plan.made else {})}
+    refused: Counter[str] = Counter()
+    for done in makers.values():
+        for rank in done.counts():
+            refused.update(rank["refused"])
+    rejected: Counter[str] = Counter()
+    for rank in plan.exercises.counts() if plan.exercises else ():
+        rejected.update(rank["rejected"])
+    made = sum(rank["documents"] for rank in plan.made.counts()) if plan.made else 0
+    return {"made": made, "refused": dict(refused.most_common()), "rejected": dict(rejected.most_common())}
 
 
 def _benchmarks(plan: Plan) -> dict[str, Any]:

@@ -72,33 +72,34 @@ class Plan:
         ]
         return self.store.run(Sift(shards, rules))
 
-    @cached_property
-    def annotated(self) -> Done:
+    def _annotate(self, shards: list[File]) -> list[File]:
         """The same with their scores."""
-        if not self.asked.scorers:
-            return self.sift
-        return self.store.run(Score(self.sift.files("documents"), self.asked.scorers))
+        return self.store.run(Score(shards, self.asked.scorers)).files("documents") if self.asked.scorers else shards
 
-    @cached_property
-    def near_duplicates(self) -> list[File]:
-        """Rows that repeat an earlier document in other words."""
-        if self.asked.near_duplicates is None:
+    def _near_duplicates(self, *groups: list[File]) -> list[File]:
+        """Rows that repeat an earlier document in other words; shards are counted through all groups."""
+        minhash = self.asked.near_duplicates
+        if minhash is None:
             return []
-        signatures = self.store.run(Signatures(self.sift.files("documents"), self.asked.near_duplicates))
-        return self.store.run(NearDuplicates(signatures.files(), self.asked.near_duplicates)).files()
+        signatures = [file for group in groups for file in self.store.run(Signatures(group, minhash)).files()]
+        return self.store.run(NearDuplicates(signatures, minhash)).files()
 
-    @cached_property
-    def duplicates(self) -> Done:
-        """Rows that repeat an earlier document."""
-        hashes = self.store.run(Hashes(self.sift.files("documents")))
-        return self.store.run(Duplicates(hashes.files("hashes")))
+    def _duplicates(self, *groups: list[File]) -> list[File]:
+        """Rows that repeat an earlier document; shards are counted through all groups."""
+        hashes = [file for group in groups for file in self.store.run(Hashes(group)).files("hashes")]
+        return self.store.run(Duplicates(hashes)).files()
 
     @cached_property
     def scored(self) -> Done:
         """What phases choose from."""
-        aspects = [scorer.aspect for scorer in self.asked.scorers]
-        repeated, near = self.duplicates.files(), self.near_duplicates
-        return self.store.run(Scored(self.annotated.files("documents"), repeated, near, aspects, self.questions))
+        sifted = self.sift.files("documents")
+        repeated, near = self._duplicates(sifted), self._near_duplicates(sifted)
+        return self.store.run(Scored(self._annotate(sifted), repeated, near, self.aspects, self.questions))
+
+    @property
+    def aspects(self) -> list[str]:
+        """What is scored."""
+        return [scorer.aspect for scorer in self.asked.scorers]
 
     @cached_property
     def questions(self) -> Questions:
@@ -116,14 +117,25 @@ class Plan:
         return self.store.run(Choose(documents.files("documents"), self.asked.queries, self.asked.holdout))
 
     @cached_property
-    def exercises(self) -> Done | None:
-        """Synthetic documents made of the last phase's, and None where nobody makes any."""
+    def made(self) -> Done | None:
+        """Synthetic documents made of the last phase's, as they come; None where nobody makes any."""
         if not self.asked.exercises:
             return None
         shards, masks = self.scored.files("documents"), self.choice.files("phases")
-        last = len(self.asked.queries) - 1
-        made = self.store.run(Exercises(shards, masks, last, self.asked.exercises, self.asked.shard_bytes))
-        return self.store.run(Scored(made.files("documents"), [], [], [], self.questions))
+        last, asked = len(self.asked.queries) - 1, self.asked
+        with chdir(asked.folder):
+            stage = Exercises(shards, masks, last, asked.exercises, asked.shard_bytes, asked.folder)
+            return self.store.run(stage)
+
+    @cached_property
+    def exercises(self) -> Done | None:
+        """Those that are left when they, too, are scored, and what repeats any document, or a benchmark, is gone."""
+        if self.made is None:
+            return None
+        sifted, made = self.sift.files("documents"), self.made.files("documents")
+        repeated, near = self._duplicates(sifted, made), self._near_duplicates(sifted, made)
+        scored = self._annotate(made)
+        return self.store.run(Scored(scored, repeated, near, self.aspects, self.questions, len(sifted)))
 
     @cached_property
     def chats(self) -> Done:
@@ -174,8 +186,7 @@ class Plan:
     def distributions(self) -> dict[str, Any]:
         """What the scores say."""
         scored = {file.path for file in self.scored.files("documents")}
-        aspects = [scorer.aspect for scorer in self.asked.scorers]
-        return distributions([shard for shard in self.encoded if shard.documents.path in scored], aspects)
+        return distributions([shard for shard in self.encoded if shard.documents.path in scored], self.aspects)
 
     def stages(self) -> Sequence[Done]:
         """Every stage that judges documents, in order."""

@@ -58,6 +58,8 @@ class Query:
         most: aspect -> highest score, e.g. {toxicity: 0.2}.
         filters: its documents must pass these as well.
         synthetic: take synthetic texts too; `least`, `most` and `filters` are not asked of them.
+        synthetic_least: aspect -> least score of synthetic texts.
+        synthetic_most: aspect -> highest score of synthetic texts.
         mixture: how much of each source; null: every document once.
     """
 
@@ -70,27 +72,38 @@ class Query:
         filters: Sequence[Filter] = (),
         synthetic: bool = False,
         mixture: Mixture | None = None,
+        synthetic_least: Mapping[str, float] | None = None,
+        synthetic_most: Mapping[str, float] | None = None,
     ) -> None:
         if not re.fullmatch(r"[\w-]+", name):
             raise UserError(f"the phase {name!r} cannot name a folder; use letters, digits, - and _")
         self.name, self.sources, self.filters = name, list(sources) if sources is not None else None, filters
         self.least, self.most = dict(least or {}), dict(most or {})
         self.synthetic, self.mixture = synthetic, mixture
+        self.synthetic_least, self.synthetic_most = dict(synthetic_least or {}), dict(synthetic_most or {})
 
     def reject(self, document: Document) -> tuple[str, str] | None:
         """What keeps a document out (the rule's name, the reason), or None."""
         if self.sources is not None and document.source not in self.sources:
             return "sources", "not a source of this phase"
-        if document.metadata.get(SYNTHETIC):
-            return None if self.synthetic else ("synthetic", "synthetic texts are not of this phase")
         scores: Mapping[str, float] = document.metadata.get(SCORES, {})
-        for aspect, bound in self.least.items():
-            if scores[aspect] < bound:
-                return aspect, f"below {bound:g}"
-        for aspect, bound in self.most.items():
-            if scores[aspect] > bound:
-                return aspect, f"above {bound:g}"
-        return judge(self.filters, document)[1]
+        if document.metadata.get(SYNTHETIC):
+            if not self.synthetic:
+                return "synthetic", "synthetic texts are not of this phase"
+            return _beyond(scores, self.synthetic_least, self.synthetic_most)
+        return _beyond(scores, self.least, self.most) or judge(self.filters, document)[1]
+
+
+def _beyond(
+    scores: Mapping[str, float], least: Mapping[str, float], most: Mapping[str, float]
+) -> tuple[str, str] | None:
+    for aspect, bound in least.items():
+        if scores[aspect] < bound:
+            return aspect, f"below {bound:g}"
+    for aspect, bound in most.items():
+        if scores[aspect] > bound:
+            return aspect, f"above {bound:g}"
+    return None
 
 
 def check_queries(queries: Sequence[Query], aspects: Sequence[str], sources: Mapping[str, bool]) -> None:
@@ -112,7 +125,7 @@ def check_queries(queries: Sequence[Query], aspects: Sequence[str], sources: Map
         for source in named if sources else ():
             if source not in sources:
                 raise UserError(f"phase {query.name!r} names no source {source!r}{nearest(source, sources)}")
-        for aspect in [*query.least, *query.most]:
+        for aspect in [*query.least, *query.most, *query.synthetic_least, *query.synthetic_most]:
             if aspect not in aspects:
                 told = nearest(aspect, aspects) or "; add a scorer for it"
                 raise UserError(f"phase {query.name!r} asks for {aspect!r}, which is not scored{told}")

@@ -28,6 +28,7 @@ from phi3kit.testing.law import LawBroken
 from phi3kit.testing.layout_laws import check_layout
 from phi3kit.testing.net_laws import check_attention, check_feed_forward, check_norm, check_position
 from phi3kit.testing.phase_laws import check_phase
+from phi3kit.testing.prompt_laws import check_prompt
 from phi3kit.testing.scorer_laws import check_annotator, check_scorer
 from phi3kit.testing.text_laws import check_tokenizer
 from phi3kit.testing.vision_laws import check_vision_encoder
@@ -48,6 +49,7 @@ __all__ = [
     "check_norm",
     "check_phase",
     "check_position",
+    "check_prompt",
     "check_quantizer",
     "check_reader",
     "check_router",
@@ -106,6 +108,7 @@ LAWS: dict[str, Callable[..., None]] = {
     "Norm": check_norm,
     "Phase": _check_phase,
     "Position": check_position,
+    "Prompt": check_prompt,
     "Quantizer": check_quantizer,
     "Reader": check_reader,
     "Router": check_router,

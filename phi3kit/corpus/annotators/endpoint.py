@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from phi3kit.errors import UserError
 
@@ -23,6 +23,13 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+class Reply(NamedTuple):
+    """An answer; `whole` is false where it was cut off at the longest length allowed."""
+
+    text: str
+    whole: bool
 
 
 class Endpoint:
@@ -61,13 +68,19 @@ class Endpoint:
         self._open = urllib.request.build_opener(_Stay).open
 
     def ask(self, prompt: str, max_tokens: int, temperature: float = 0.0) -> str:
-        """The model's answer to one message.
+        """The model's answer to one message. Raises as `reply` does."""
+        return self.reply(prompt, max_tokens, temperature).text
+
+    def reply(self, prompt: str, max_tokens: int, temperature: float = 0.0, seed: int | None = None) -> Reply:
+        """The model's answer to one message, and whether it is whole.
 
         Raises:
             UserError: the endpoint refuses, or still does not answer after all retries.
         """
         message = {"role": "user", "content": prompt}
         body = {"model": self.model, "messages": [message], "max_tokens": max_tokens, "temperature": temperature}
+        if seed is not None:
+            body["seed"] = seed
         for attempt in range(self.retries + 1):
             try:
                 return self._answer(body)
@@ -85,19 +98,20 @@ class Endpoint:
             "What was answered so far is kept: the same command goes on from there"
         )
 
-    def _answer(self, body: dict[str, Any]) -> str:
+    def _answer(self, body: dict[str, Any]) -> Reply:
         key = os.environ.get(self.key_variable)
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         with self._open(request, timeout=self.timeout) as response:
             content = response.read()
         try:
-            answer = json.loads(content)["choices"][0]["message"]["content"]
+            choice = json.loads(content)["choices"][0]
+            answer = choice["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
                 f"{self.url} is no OpenAI-compatible endpoint: it answered {self._told(content)}"
             ) from error
-        return answer or ""
+        return Reply(answer or "", choice.get("finish_reason") != "length")
 
     def _refusal(self, error: urllib.error.HTTPError) -> str:
         told = f"{self.url} answers HTTP {error.code}: {self._told(error.read())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ class Exercises(Stage):
         phase: number of the phase whose documents are used.
         makers: make the exercises.
         shard_bytes: size of a shard.
+        folder: that the paths of files start from.
     """
 
     name = "exercises"
@@ -39,9 +41,14 @@ class Exercises(Stage):
     phase: int
     makers: Sequence[Synthesizer]
     shard_bytes: int
+    folder: str
 
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write the exercises in shards."""
+        with chdir(self.folder):
+            return self._write(folder)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
         n = shards = 0
         writer: ShardWriter | None = None
         for document in _only(Document, chain.from_iterable(maker.make(self._documents()) for maker in self.makers)):
@@ -54,7 +61,7 @@ class Exercises(Stage):
             n += 1
         if writer is not None:
             writer.__exit__(None, None, None)
-        return {"documents": n}
+        return {"documents": n, "refused": _refused(self.makers)}
 
     def _documents(self) -> Iterator[Document]:
         for shard, masks in zip(self.shards, self.masks, strict=True):
@@ -95,7 +102,11 @@ class Chats(Stage):
                 "chat": write_splits(folder / "chat", ((c.metadata, conversation_row(c)) for c in talks)),
                 "preferences": write_splits(folder / "preferences", ((p.metadata, preference_row(p)) for p in choices)),
             }
-        return counts | {"contaminated": {"chat": chats.dropped, "preferences": pairs.dropped}, "hits": screen.counts}
+        return counts | {
+            "contaminated": {"chat": chats.dropped, "preferences": pairs.dropped},
+            "hits": screen.counts,
+            "refused": _refused([*self.conversations, *self.preferences]),
+        }
 
     def _made(self, makers: Sequence[Synthesizer]) -> Iterator[Any]:
         return chain.from_iterable(maker.make(self._documents()) for maker in makers)
@@ -116,6 +127,14 @@ class _Clean:
                 self.dropped += 1
             else:
                 yield row
+
+
+def _refused(makers: Sequence[Synthesizer]) -> Counter[str]:
+    """Why things were not made, over all makers: reason -> how often."""
+    reasons: Counter[str] = Counter()
+    for maker in makers:
+        reasons.update(maker.refused())
+    return reasons
 
 
 def _only(kind: type, made: Iterable[Any]) -> Iterator[Any]:

@@ -31,6 +31,7 @@ class Scored(Stage):
         near: the same, of `NearDuplicates`.
         aspects: scores that become columns.
         questions: of benchmarks.
+        first: number that `repeated` and `near` give the first of the shards.
     """
 
     name = "scored"
@@ -39,6 +40,7 @@ class Scored(Stage):
     near: Sequence[File]
     aspects: Sequence[str]
     questions: Questions
+    first: int = 0
 
     @property
     def ranks(self) -> int:
@@ -47,7 +49,8 @@ class Scored(Stage):
 
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write the documents left and ``rejected.jsonl``."""
-        repeated, near = rows_of(self.repeated, rank), rows_of(self.near, rank)
+        shard = self.first + rank
+        repeated, near = rows_of(self.repeated, shard), rows_of(self.near, shard)
         samples = Samples()
         sources: dict[str, Counter[str]] = {}
         reasons: Counter[str] = Counter()
