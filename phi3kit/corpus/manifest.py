@@ -148,6 +148,9 @@ def headline(manifest: dict[str, Any]) -> list[str]:
         f"{manifest['read']} documents read, {manifest['kept']} kept"
         + (f"; rejected: {', '.join(f'{n} × {reason}' for reason, n in rejected[:4])}" if rejected else "")
     ]
+    refused = manifest["synthesis"]["refused"].items()
+    if refused:
+        lines.append(f"not made: {', '.join(f'{n} × {reason}' for reason, n in list(refused)[:4])}")
     for part, splits in manifest["parts"].items():
         counts = ", ".join(f"{s} {c['documents']} documents / {c['tokens']:,} tokens" for s, c in splits.items())
         lines.append(f"{part}: {counts}")

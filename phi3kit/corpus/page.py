@@ -38,6 +38,7 @@ def page(manifest: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str
         _numbers(manifest),
         _flow(manifest),
         _reasons(manifest),
+        _synthesis(manifest),
         _sources(manifest),
         _phases(manifest),
         *(_aspect(aspect, about) for aspect, about in manifest["scores"].items()),
@@ -100,6 +101,20 @@ def _reasons(manifest: Mapping[str, Any]) -> str:
         return ""
     heads = ["reason", "documents", "of those that left", ""]
     return f"<h2>Why documents left</h2>{_table(heads, rows, numbers=(1, 2))}"
+
+
+def _synthesis(manifest: Mapping[str, Any]) -> str:
+    """What was made out of documents or topics, and what became of it."""
+    about = manifest["synthesis"]
+    kinds = (("not made", "refused"), ("made, and left out", "rejected"))
+    rows = [[said, escape(reason), f"{n:,}"] for said, kind in kinds for reason, n in about[kind].items()]
+    if not (about["made"] or rows):
+        return ""
+    lost = _table(["", "reason", "times"], rows, numbers=(2,)) if rows else ""
+    return (
+        f"<h2>Synthetic texts</h2><p>{about['made']:,} were made for the last phase, {manifest['exercises']:,} of them "
+        f"kept. None is in the first phase.</p>{lost}"
+    )
 
 
 def _bar(share: float) -> str:

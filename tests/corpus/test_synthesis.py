@@ -253,6 +253,27 @@ def test_known_answers_are_checked(tmp_path: Path) -> None:
     assert maker.refused() == {"another answer than the seed's": 1}
 
 
+def test_answers_that_are_known_without_a_mark(tmp_path: Path) -> None:
+    answers = ["12 km", 7, 0, None, "First add, then take 3 of it."]
+    rows = [json.dumps({"question": f"{i}?", "answer": a}) for i, a in enumerate(answers)]
+    (tmp_path / "p.jsonl").write_text("\n".join(rows))
+    assert [seed.gold for seed in read_seeds(tmp_path / "p.jsonl")] == ["12 km", "7", "0", "", ""]
+
+
+def test_every_answer_of_gsm8k_is_read(shared_data: Path) -> None:
+    """People's own solutions count as answers of a model; with another result, none does."""
+    seeds = read_seeds(shared_data / "reasoning/gsm8k_train.jsonl")
+    rows = (shared_data / "reasoning/gsm8k_train.jsonl").read_text().splitlines()
+    prompt = Exercises(least_words=1)
+    assert len(seeds) == len(rows) == 7473
+    for seed, row in zip(seeds, map(json.loads, rows), strict=True):
+        steps, _, result = row["answer"].rpartition("\n#### ")
+        (made,) = prompt.read(seed, f"Solution: {steps}\nAnswer: {result}")
+        assert made.metadata["answer"] == result.replace(",", "")
+        wrong = prompt.read(seed, f"Solution: {steps}\nAnswer: {result}1")
+        assert wrong == Refusal("another answer than the seed's")
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
 
 

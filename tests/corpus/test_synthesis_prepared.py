@@ -87,6 +87,11 @@ def test_written_texts_are_scored_deduplicated_and_decontaminated(inputs: Path, 
         },
     }
     assert manifest["exercises"] == 30
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert "not made: 1 × under 20 words" in report["headline"]
+    page = (tmp_path / "out/page.html").read_text()
+    assert "35 were made for the last phase, 30 of them kept" in page
+    assert "<td>not made</td><td>under 20 words</td>" in page
     assert manifest["kept"] == 40, "what a page is repeated by does not throw the page out"
     rejected = [json.loads(row) for row in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
     assert sum(row["id"].startswith("synthetic/") for row in rejected) == 5

@@ -11,6 +11,8 @@ from phi3kit.errors import UserError
 from phi3kit.families import Seed
 from phi3kit.records import Document
 
+FEW = 5  # words of a final answer
+
 
 def passages(documents: Iterable[Document], first_characters: int) -> Iterator[Seed]:
     """A seed per document: the start of its text."""
@@ -20,7 +22,7 @@ def passages(documents: Iterable[Document], first_characters: int) -> Iterator[S
 def read_seeds(file: Path) -> list[Seed]:
     """The seeds of a file, each once: a topic per line; of .jsonl, a problem per row (``question``, ``answer``).
 
-    An answer that ends with ``#### 42``, as in GSM8K, is what solutions must come to.
+    An answer that ends with ``#### 42``, as in GSM8K, or that is a few words, is what solutions must come to.
 
     Raises:
         UserError: the file cannot be read, holds nothing, or a row is none.
@@ -46,15 +48,20 @@ def _topic(line: str, place: str) -> Seed:
 def _problem(line: str, place: str) -> Seed:
     try:
         row = json.loads(line)
-        question, answer = row["question"], str(row.get("answer") or "")
+        question, answer = row["question"], row.get("answer")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{place} is no problem ({error}); give rows with `question` and, if known, `answer`"
         ) from error
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{place} has no text as its `question`, but {question!r:.40}")
-    gold = answer.rpartition("####")[2].strip()
-    return Seed(_id("problem", question), question.strip(), "problem", gold)
+    return Seed(_id("problem", question), question.strip(), "problem", "" if answer is None else _gold(str(answer)))
+
+
+def _gold(answer: str) -> str:
+    """What stands after ``####``, or all of an answer of a few words; "" for a solution that names no final answer."""
+    _, mark, after = answer.rpartition("####")
+    return after.strip() if mark or len(after.split()) <= FEW else ""
 
 
 def _id(kind: str, text: str) -> str:
