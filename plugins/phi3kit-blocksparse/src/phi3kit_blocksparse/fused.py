@@ -1,9 +1,8 @@
-"""Blocksparse attention on a CPU: torch's own fused kernel on pieces without waste, forward and backward.
+"""Blocksparse attention on a CPU: torch's own fused kernel on pieces with little waste, forward and backward.
 
 The pieces' softmaxes join by the logarithms of their sums. Backward, each piece's kernel is given the joint logarithm
 and the joint output, and gives its share of the gradients exactly (FlashAttention, arXiv 2205.14135, appendix B.4).
-The work is that of the blocks that are kept; nothing of size T x T exists, and what is held for a moment is that of a
-few blocks. Products of one query block each are as fast on an idle machine, but they are a hundred times as many
+The work is that of the kept blocks and a fifth of the windows' more; nothing of size T x T exists. Products of one query block each are as fast on an idle machine, but they are a hundred times as many
 parallel regions, and wait at each where another process has the core.
 
 Shapes: T tokens, H query heads, G key/value heads, K head width; pieces as in `pieces`.
