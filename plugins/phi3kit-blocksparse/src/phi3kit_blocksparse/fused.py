@@ -2,8 +2,9 @@
 
 The pieces' softmaxes join by the logarithms of their sums. Backward, each piece's kernel is given the joint logarithm
 and the joint output, and gives its share of the gradients exactly (FlashAttention, arXiv 2205.14135, appendix B.4).
-The work is that of the kept blocks and a fifth of the windows' more; nothing of size T x T exists. Products of one query block each are as fast on an idle machine, but they are a hundred times as many
-parallel regions, and wait at each where another process has the core.
+The work is that of the kept blocks and a fifth of the windows' more; nothing of size T x T exists. Products of one
+query block each are as fast on an idle machine, but they are a hundred times as many parallel regions, and wait at
+each where another process has the core.
 
 Shapes: T tokens, H query heads, G key/value heads, K head width; pieces as in `pieces`.
 """
