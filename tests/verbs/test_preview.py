@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (root / "chats.jsonl").write_text("\n".join(map(json.dumps, chats)))
     Preparation(
-        [JSONLines(str(root / "docs.jsonl"), id_field="id")],
+        readers=[JSONLines(str(root / "docs.jsonl"), id_field="id")],
         conversations=[ConversationFile(str(root / "chats.jsonl"), holdout=0.3)],
         tokenizer=tiny.tokenizer(),
         holdout=0.2,
