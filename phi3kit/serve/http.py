@@ -86,14 +86,12 @@ class Server:
         pieces = _in_a_thread(self.responder.answer(ask, reply))
         try:
             async for piece in pieces:
-                reason, reply.finish_reason = reply.finish_reason, None  # only the last chunk says why
                 await _send(response, reply.chunk(piece))
-                reply.finish_reason = reason
         except ConnectionResetError:
             return response  # the client has gone; closing the pieces ends the generation
         finally:
             await pieces.aclose()
-        await _send(response, reply.chunk(""))
+        await _send(response, reply.chunk("", last=True))
         if ask.usage_at_end:
             await _send(response, reply.usage_chunk())
         await response.write(b"data: [DONE]\n\n")

@@ -191,19 +191,21 @@ class Reply:
     def whole(self, text: str) -> dict[str, Any]:
         """The answer in one piece."""
         body: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        return self._envelope("chat.completion" if self.chat else "text_completion", body) | {"usage": self.usage()}
+        kind = "chat.completion" if self.chat else "text_completion"
+        return self._envelope(kind, body, self.finish_reason) | {"usage": self.usage()}
 
-    def chunk(self, text: str, first: bool = False) -> dict[str, Any]:
-        """A piece of a stream; the last one is empty and carries `finish_reason`."""
+    def chunk(self, text: str, *, first: bool = False, last: bool = False) -> dict[str, Any]:
+        """A piece of a stream; only the last one, which is empty, says why the answer ended."""
         delta = ({"role": "assistant"} if first else {}) | ({"content": text} if text or first else {})
         body: dict[str, Any] = {"delta": delta} if self.chat else {"text": text}
-        return self._envelope("chat.completion.chunk" if self.chat else "text_completion", body)
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return self._envelope(kind, body, self.finish_reason if last else None)
 
     def usage_chunk(self) -> dict[str, Any]:
         """What `stream_options.include_usage` asks for, after the last piece."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return self._envelope(kind, {}) | {"choices": [], "usage": self.usage()}
+        return self._envelope(kind, {}, None) | {"choices": [], "usage": self.usage()}
 
-    def _envelope(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
-        choice = {"index": 0, **body, "logprobs": None, "finish_reason": self.finish_reason}
+    def _envelope(self, kind: str, body: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+        choice = {"index": 0, **body, "logprobs": None, "finish_reason": finish_reason}
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": [choice]}

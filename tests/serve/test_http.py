@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from arithmetic import environment
 
+from phi3kit.serve.protocol import Reply
+
 
 @pytest.fixture(scope="module", params=["run", "bundle"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
@@ -87,6 +89,14 @@ def test_streamed_pieces_join_to_the_answer(port, memorised):
     assert len({chunk["id"] for chunk in chunks}) == 1
     assert usage["usage"]["completion_tokens"] > 3
     assert len(chunks) > 4
+
+
+def test_only_the_last_chunk_says_why_the_answer_ended():
+    """Also where the thread that generates has ended long before its pieces are sent."""
+    reply = Reply("tiny", chat=True, prompt_tokens=3, finish_reason="stop")
+    chunks = [reply.chunk("", first=True), reply.chunk("One."), reply.chunk("", last=True), reply.usage_chunk()]
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert reasons == [None, None, "stop"]
 
 
 def test_max_tokens_and_stop_end_an_answer(port, memorised):
