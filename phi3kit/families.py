@@ -11,7 +11,7 @@ width, R rotary width, V vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,6 +131,10 @@ class Attention(nn.Module, Family, ABC):
         """Which tokens each head lets each token see, [H or 1, length, length] bool. Default: all before it."""
         return torch.ones(1, length, length, dtype=torch.bool).tril()
 
+    def on_device(self) -> Attention:
+        """The same function and weights in the form that is exported. Default: itself."""
+        return self
+
 
 class Auxiliary(NamedTuple):
     """What a feed-forward wants beside the phase's loss.
@@ -159,6 +163,10 @@ class FeedForward(nn.Module, Family, ABC):
             real_BT: false where the tokens of that pass are padding, which must not count.
         """
         return None
+
+    def on_device(self) -> FeedForward:
+        """The same function and weights in the form that is exported, its matrices `nn.Linear`. Default: itself."""
+        return self
 
 
 class Routing(NamedTuple):
@@ -528,11 +536,40 @@ class Executor(Family, ABC):
 
 
 class Quantizer(Family, ABC):
-    """Replaces weights by low-bit ones, in place. Law: the error stays within its stated bound."""
+    """Replaces weights by low-bit ones, in place.
+
+    Laws: the error stays within its stated bound; quantized part by part, in order, a net is what it is quantized at
+    once. The parts of a net are ``embed_tokens``, each block ``layers.0``, ``layers.1`` …, and ``lm_head``.
+    """
+
+    calibrated: bool = False  # True: it wants text; blocks and head come with `run`, the net at once is refused
+
+    def plan(self, net: nn.Module) -> None:
+        """See the whole net, perhaps on the meta device, before its first part comes. Default: nothing to plan.
+
+        Raises:
+            UserError: it cannot quantize this net.
+        """
+        return None
 
     @abstractmethod
-    def quantize(self, net: nn.Module) -> None:
-        """Quantize a net's linear layers and embeddings."""
+    def quantize(self, part: nn.Module, name: str = "") -> None:
+        """Quantize the linear layers and embeddings of a net, or of one of its parts; it becomes fp32 elsewhere.
+
+        Args:
+            part: with its weights.
+            name: of the part in the net, "layers.3"; "" for the whole net.
+        """
+
+    def quantize_block(self, block: nn.Module, name: str, run: Callable[[], Iterator[Tensor]]) -> None:
+        """`quantize` for a part whose inputs on the calibration text are known. Default: `quantize`.
+
+        Args:
+            block: a block of the net, or its head.
+            name: of the part in the net.
+            run: runs the part, as it is at that moment, on each of its inputs; its outputs one after the other.
+        """
+        self.quantize(block, name)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
