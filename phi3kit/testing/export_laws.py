@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 
+from phi3kit.export.calibration import parts, quantize_net
 from phi3kit.families import Backend, Quantizer
+from phi3kit.model import Decoder
 from phi3kit.testing import tiny
 from phi3kit.testing.law import require, require_close
 
 
 @torch.no_grad()
 def check_quantizer(build: Callable[[], Quantizer], bound: float = 0.35) -> None:
-    """Every law of `Quantizer`: it changes weights, always alike, within a bound; and says what it did.
+    """Every law of `Quantizer`: it changes weights, always alike, within a bound; at once as part by part; and says
+    what it did.
 
     Args:
         build: makes the quantizer.
@@ -25,15 +28,36 @@ def check_quantizer(build: Callable[[], Quantizer], bound: float = 0.35) -> None
     """
     net, tokens_BT = tiny.net(), tiny.batch().tokens_BT
     wanted_BTV = net(tokens_BT)
-    first, second = copy.deepcopy(net), copy.deepcopy(net)
-    build().quantize(first)
-    build().quantize(second)
+    first, second = _quantized(net, build()), _quantized(net, build())
     got_BTV = first(tokens_BT)
     require_close(second(tokens_BT), got_BTV, 0.0, "quantizing twice gives the same net", "logits")
     error = float((got_BTV - wanted_BTV).norm() / wanted_BTV.norm())
     require(error > 0, "quantizing changes the net", "logits are the same to the last bit")
     require(error <= bound, "the error stays within its bound", f"{error:.3f} of the logits, allowed {bound:.3f}")
-    described = build().describe()
+    law = "quantized part by part, a net is what it is quantized at once"
+    require_close(_by_parts(net, build())(tokens_BT), got_BTV, 0.0, law, "logits")
+    _check_description(build().describe())
+
+
+def _quantized(net: Decoder, quantizer: Quantizer) -> Decoder:
+    """A copy, quantized at once; a quantizer that wants text gets some."""
+    copied = copy.deepcopy(net)
+    quantize_net(copied, quantizer, list(tiny.batch(rows=4).tokens_BT) if quantizer.calibrated else ())
+    return copied
+
+
+def _by_parts(net: Decoder, quantizer: Quantizer) -> Decoder:
+    """A copy whose parts were quantized each in a net of its own: nothing is known of a part but its name."""
+    if quantizer.calibrated:
+        return _quantized(net, quantizer)
+    copied = copy.deepcopy(net)
+    quantizer.plan(copied)
+    for name, part in parts(copied):
+        quantizer.quantize(part, name)
+    return copied
+
+
+def _check_description(described: dict[str, Any]) -> None:
     law = "a quantizer describes itself in JSON"
     try:
         text = json.dumps(described)

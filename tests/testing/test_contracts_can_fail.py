@@ -271,14 +271,17 @@ def test_lawless_synthesizer(component, law):
 class Rounds(Quantizer):
     """Rounds weights to a grid, in place; too coarse a grid breaks the bound, too fine a one does nothing."""
 
-    def __init__(self, step, noise=0.0, said="int"):
-        self.step, self.noise, self.said = step, noise, said
+    def __init__(self, step, noise=0.0, said="int", whole=1.0):
+        self.step, self.noise, self.said, self.whole = step, noise, said, whole
 
-    def quantize(self, net):
-        for module in net.modules():
+    def quantize(self, part, name=""):
+        for own, module in part.named_modules():
             if isinstance(module, nn.Linear):
-                rounded = (module.weight / self.step).round() * self.step if self.step else module.weight
-                module.weight.copy_(rounded + self.noise * torch.randn_like(rounded))
+                self.round(module, self.step * (self.whole if own == "lm_head" else 1.0))
+
+    def round(self, module, step):
+        rounded = (module.weight / step).round() * step if step else module.weight
+        module.weight.copy_(rounded + self.noise * torch.randn_like(rounded))
 
     def describe(self):
         return {"method": self.said}
@@ -295,6 +298,7 @@ def test_lawful_quantizer():
         (partial(Rounds, 0.0), "changes the net"),
         (partial(Rounds, 0.01, noise=0.01), "twice gives the same"),
         (partial(Rounds, 0.01, said=torch.int8), "in JSON"),
+        (partial(Rounds, 0.01, whole=2.0), "part by part"),
     ],
 )
 def test_lawless_quantizer(build, law):

@@ -1,0 +1,98 @@
+"""A layer's float weight -> torchao's low-bit tensor, which computes eagerly what XNNPACK computes on the device.
+
+Special here: the scales' types. XNNPACK stores a group's scale as bfloat16, so a linear layer gets bfloat16 scales
+already here and the eager net computes what the device does; an embedding's scales must stay fp32 (ExecuTorch 1.4
+reads bfloat16 ones wrongly, without an error).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from phi3kit.native_output import silenced
+from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
+
+Method = Literal["hqq", "plain"]
+_TORCHAO_METHODS = {"hqq": "hqq_scale_only", "plain": "affine"}
+
+
+def round_linear(layer: nn.Linear, grid: LinearGrid, method: Method) -> None:
+    """Replace the weight by the nearest numbers of a grid.
+
+    Args:
+        layer: fp32.
+        grid: onto which.
+        method: how a group's scale is chosen. "hqq" fits it to the weights, "plain" takes it from their largest.
+    """
+    with silenced():
+        from torchao.quantization import quantize_
+
+    quantize_(layer, linear_config(grid, method), lambda module, name: module is layer)
+
+
+def round_embedding(layer: nn.Embedding, grid: EmbeddingGrid) -> None:
+    """Replace an embedding's numbers, fp32, by the nearest ones of a grid."""
+    with silenced():
+        from torchao.quantization import quantize_
+
+    quantize_(layer, embedding_config(grid), lambda module, name: module is layer)
+
+
+def linear_config(grid: LinearGrid, method: Method) -> Any:
+    """The torchao configuration of a linear layer."""
+    with silenced():
+        from torchao.quantization import Int8DynamicActivationIntxWeightConfig
+        from torchao.quantization.quant_api import IntxChooseQParamsAlgorithm
+
+    return Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=integer(grid.bits),
+        weight_granularity=_granularity(grid.group_size),
+        weight_scale_dtype=None if grid.group_size is None else torch.bfloat16,
+        intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm(_TORCHAO_METHODS[method]),
+    )
+
+
+def embedding_config(grid: EmbeddingGrid) -> Any:
+    """The torchao configuration of an embedding."""
+    with silenced():
+        from torchao.quantization import IntxWeightOnlyConfig
+
+    return IntxWeightOnlyConfig(weight_dtype=integer(grid.bits), granularity=_granularity(grid.group_size))
+
+
+def set_linear(layer: nn.Linear, integers_OI: Tensor, scale_OG: Tensor, grid: LinearGrid) -> None:
+    """Give a linear layer integers and scales that were found elsewhere.
+
+    Args:
+        layer: O outputs, I inputs.
+        integers_OI: int8, within the grid's bits.
+        scale_OG: one per row and group.
+        grid: which bits and groups they are.
+    """
+    with silenced():
+        from torchao.quantization import IntxUnpackedToInt8Tensor
+
+    weight = IntxUnpackedToInt8Tensor(
+        qdata=integers_OI,
+        scale=scale_OG,
+        zero_point=torch.zeros_like(scale_OG, dtype=torch.int8),
+        target_dtype=integer(grid.bits),
+        block_size=(1, layer.in_features // scale_OG.shape[1]),
+        dtype=torch.float32,
+        activation_quantization="int8_asym_per_token",
+    )
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+
+
+def integer(bits: int) -> torch.dtype:
+    """torch's type of signed integers of so many bits."""
+    return getattr(torch, f"int{bits}")
+
+
+def _granularity(group_size: int | None) -> Any:
+    from torchao.quantization.granularity import PerAxis, PerGroup
+
+    return PerAxis(0) if group_size is None else PerGroup(group_size)
