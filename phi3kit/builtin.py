@@ -74,7 +74,7 @@ def phi3kit_components() -> list[type]:
         PreferenceBatches,
         TokenStream,
     )
-    from phi3kit.quantizers import Int8DynamicInt4Weight
+    from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     return [
@@ -146,5 +146,7 @@ def phi3kit_components() -> list[type]:
         ConversationBatches,
         PreferenceBatches,
         Int8DynamicInt4Weight,
+        Int8DynamicInt8Weight,
+        GPTQ,
         XNNPACK,
     ]
