@@ -103,6 +103,44 @@ class Cache(ABC):
         """
 
 
+class Seen(ABC):
+    """A rule that says which tokens a token sees, for J query heads of each key/value head.
+
+    Frozen and hashable: in a program one mask serves every layer with an equal rule.
+    """
+
+    kinds: int = 1  # J; 1 where all query heads see the same
+
+    @property
+    @abstractmethod
+    def reach(self) -> int:
+        """In conversations of up to so many tokens each sees all before it."""
+
+    @abstractmethod
+    def seen(self, queries_T: Tensor, keys_N: Tensor) -> Tensor:
+        """Whether tokens at the positions `queries` see those at `keys`, [T, J, N] bool."""
+
+
+class FixedCache(Cache):
+    """A cache of fixed size, as an exported program has it: whatever a token does not see is masked."""
+
+    @abstractmethod
+    def attend_seen(
+        self, layer: int, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, *, scale: float, rule: Seen, store: int = 0
+    ) -> Tensor:
+        """Store the new tokens and return attention over those that `rule` lets each see, [B, T, H, K].
+
+        Args:
+            layer: index of the layer.
+            q_BTHK: queries; those of one key/value head stand side by side.
+            k_BTGK: keys of the new tokens.
+            v_BTGK: values of the new tokens.
+            scale: factor on q.k before the softmax.
+            rule: which tokens each sees.
+            store: which of the attention's `stores`.
+        """
+
+
 class Attention(nn.Module, Family, ABC):
     """Mixes tokens. Built as ``Attention(dims, layer, **options)``.
 
@@ -131,8 +169,12 @@ class Attention(nn.Module, Family, ABC):
         """Which tokens each head lets each token see, [H or 1, length, length] bool. Default: all before it."""
         return torch.ones(1, length, length, dtype=torch.bool).tril()
 
-    def on_device(self) -> Attention:
-        """The same function and weights in the form that is exported. Default: itself."""
+    def stores(self, kv_heads: int) -> list[int]:
+        """Key/value heads of each of the stores it has in a `FixedCache`. Default: one of all heads."""
+        return [kv_heads]
+
+    def on_device(self) -> nn.Module:
+        """A module with the same `forward`, `stores` and weights, in the form that is exported. Default: itself."""
         return self
 
 
@@ -164,8 +206,9 @@ class FeedForward(nn.Module, Family, ABC):
         """
         return None
 
-    def on_device(self) -> FeedForward:
-        """The same function and weights in the form that is exported, its matrices `nn.Linear`. Default: itself."""
+    def on_device(self) -> nn.Module:
+        """A module with the same function and weights in the form that is exported: its matrices are `nn.Linear`, so
+        that a quantizer finds them. Default: itself."""
         return self
 
 

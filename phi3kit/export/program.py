@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from phi3kit.errors import UserError
+from phi3kit.export.device import for_device
 from phi3kit.export.device_cache import DeviceCache
+from phi3kit.export.stores import CacheType
 from phi3kit.model import Decoder
 from phi3kit.native_output import silenced
+
+INT8_ABOVE = 1024  # tokens of context from which on keys and values are kept in 8 bits unless a recipe says otherwise
 
 
 @final
@@ -21,24 +25,26 @@ class Program(nn.Module):
     that is the reference a lowered program is compared with.
 
     Args:
-        net: the decoder, quantized or not; it is used, not copied, and its position is replaced.
+        net: the decoder, quantized or not; it is used, not copied, takes its device form, and its position is replaced.
         context: tokens a conversation may have.
+        cache: keys and values in "float" or "int8"; None: int8 where the context is above 1024 tokens.
 
     Raises:
         UserError: `context` is longer than the net's.
     """
 
-    def __init__(self, net: Decoder, context: int) -> None:
+    def __init__(self, net: Decoder, context: int, cache: CacheType | None = None) -> None:
         super().__init__()
         if not 0 < context <= net.dims.context:
             raise UserError(
                 f"context {context} does not fit; the net was trained for {net.dims.context} tokens, "
                 "give at most that many"
             )
+        for_device(net)
         self.net = net
         self.net.position = net.position.fixed_for(context)
         self.context = context
-        self.cache = DeviceCache(net.dims, context)
+        self.cache = DeviceCache(net, context, cache or ("int8" if context > INT8_ABOVE else "float"))
         self.eval().requires_grad_(False)
 
     def forward(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
@@ -52,11 +58,8 @@ class Program(nn.Module):
             return self.net.logits(self._hidden(torch.tensor([ids]), torch.tensor([start])))[0]
 
     def _hidden(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
-        start, new = cast(int, input_pos_1[0].item()), tokens_1T.shape[1]  # a symbol while exporting
-        torch._check(start >= 0)
-        torch._check(start + new <= self.context)
-        self.cache.begin(start)
-        positions_1T = (start + torch.arange(new))[None]
+        start = self.cache.begin(input_pos_1, tokens_1T.shape[1])
+        positions_1T = (start + torch.arange(tokens_1T.shape[1]))[None]
         return self.net.hidden(tokens_1T, positions_1T, cache=self.cache)
 
 

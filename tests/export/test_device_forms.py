@@ -29,7 +29,7 @@ class Stacked(FeedForward):
 
 
 @final
-class Linear(FeedForward):
+class Linear(nn.Module):
     """Its device form."""
 
     def __init__(self, matrix):

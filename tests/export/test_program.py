@@ -19,17 +19,19 @@ def ids(count: int, seed: int = 0) -> list[int]:
     return torch.randint(96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+@pytest.mark.parametrize(("cache", "tolerance"), [("float", 1e-4), ("int8", 0.1)])
 @pytest.mark.parametrize("window", [None, 7], ids=["full", "window"])
 @pytest.mark.parametrize("pieces", [[40], [1] * 40, [13, 1, 1, 25]], ids=["once", "steps", "mixed"])
-def test_equals_the_net(window, pieces):
+def test_equals_the_net(window, pieces, cache, tolerance):
     net = tiny.net(attention=partial(GroupedQueryAttention, window=window))
     whole = ids(40)
     wanted = net(torch.tensor([whole]))[0]
-    program, start = Program(net, 64), 0
+    assert wanted.std() > 10 * tolerance
+    program, start = Program(net, 64, cache), 0
     for count in pieces:
         got = program(torch.tensor([whole[start : start + count]]), torch.tensor([start]))
         start += count
-        torch.testing.assert_close(got[0], wanted[start - 1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(got[0], wanted[start - 1], atol=tolerance, rtol=1e-4)
 
 
 def test_a_conversation_begun_again_does_not_see_the_one_before():
@@ -58,23 +60,47 @@ def test_the_context_chooses_longropes_list(context, used):
     assert not torch.equal(program.net.position(positions).cos_BTR, tables[other])
 
 
-def test_the_graph_equals_the_program():
-    program = Program(tiny.net(position=LONG), 64)
+@pytest.mark.parametrize("cache", ["float", "int8"])
+@pytest.mark.parametrize("window", [None, 21], ids=["full", "window"])
+def test_the_graph_equals_the_program(window, cache):
+    net = tiny.net(position=LONG, attention=partial(GroupedQueryAttention, window=window))
+    program = Program(net, 64, cache)
     graph = trace(program).module()
-    whole = ids(30)
-    wanted = program.every_logit(whole)
-    got = graph(torch.tensor([whole[:20]]), torch.tensor([0]))
-    torch.testing.assert_close(got[0], wanted[19], atol=1e-5, rtol=1e-5)
-    got = graph(torch.tensor([whole[20:21]]), torch.tensor([20]))
-    torch.testing.assert_close(got[0], wanted[20], atol=1e-5, rtol=1e-5)
+    whole, start = ids(30), 0
+    for count in (20, 1, 1, 8):  # the window ends where the third piece begins
+        wanted = program.every_logit(whole[start : start + count], start)
+        got = graph(torch.tensor([whole[start : start + count]]), torch.tensor([start]))
+        torch.testing.assert_close(got[0], wanted[-1], atol=1e-5, rtol=1e-5)
+        start += count
+
+
+@pytest.mark.parametrize(("context", "kind"), [(1024, "float"), (1025, "int8")])
+def test_long_contexts_are_kept_in_8_bits(context, kind):
+    net = tiny.net(tiny.dims(context=2048))
+    assert Program(net, context).cache.kind == kind
+    assert Program(net, context, "float").cache.kind == "float"
+
+
+def test_an_int8_cache_takes_a_quarter():
+    sizes = {kind: sum(b.nbytes for b in Program(tiny.net(), 64, kind).cache.buffers()) for kind in ("float", "int8")}
+    width = tiny.dims().head_width
+    assert sizes["float"] == 64 * 2 * 2 * 2 * 4 * width  # tokens, layers, key/value heads, keys and values
+    assert sizes["int8"] == 64 * 2 * 2 * 2 * (width + 5)
+
+
+def test_attention_that_reads_its_cache_itself_needs_a_float_one():
+    cache = Program(tiny.net(), 64, "int8").cache
+    cache.begin(torch.tensor([0]), 1)
+    with pytest.raises(UserError, match="use cache: float"):
+        cache.append(0, torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 2, 8))
 
 
 def test_append_returns_everything_so_far():
     cache = Program(tiny.net(), 64).cache
     keys = torch.randn(1, 5, 2, 8)
-    cache.begin(0)
+    cache.begin(torch.tensor([0]), 3)
     cache.append(0, keys[:, :3], keys[:, :3])
-    cache.begin(3)
+    cache.begin(torch.tensor([3]), 2)
     assert cache.length == 3
     stored, _ = cache.append(0, keys[:, 3:], keys[:, 3:])
     assert torch.equal(stored, keys)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from phi3kit.errors import UserError
 from phi3kit.families import Attention, Cache, Rotation
 from phi3kit.model.attend import attend
-from phi3kit.model.position import rotate
 from phi3kit.records import Dims
 from phi3kit_blocksparse import fused
 from phi3kit_blocksparse.cached import after_cache
+from phi3kit_blocksparse.device import DeviceBlocksparse
+from phi3kit_blocksparse.heads import split_heads
 from phi3kit_blocksparse.packing import each_alone
 from phi3kit_blocksparse.pattern import Pattern
 
@@ -67,12 +68,13 @@ class BlocksparseAttention(Attention):
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        q_BTHK, k_BSGK, v_BSGK = _heads(self.query_key_value(x_BTD), self.dims, rotation)
+        q_BTHK, k_BSGK, v_BSGK = split_heads(self.query_key_value(x_BTD), self.dims, rotation)
         if cache is not None:
             k_BSGK, v_BSGK = cache.append(self.layer, k_BSGK, v_BSGK)
-        return self.dense(self._attend(q_BTHK, k_BSGK, v_BSGK, documents_BT).flatten(2))
+        return self.dense(self.attend(q_BTHK, k_BSGK, v_BSGK, documents_BT).flatten(2))
 
-    def _attend(self, q_BTHK: Tensor, k_BSGK: Tensor, v_BSGK: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def attend(self, q_BTHK: Tensor, k_BSGK: Tensor, v_BSGK: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """Attention of the last T of S tokens, [B, T, H, K]."""
         new, length, device = q_BTHK.shape[1], k_BSGK.shape[1], q_BTHK.device.type
         if torch.compiler.is_exporting():
             return self._masked(q_BTHK, k_BSGK, v_BSGK)
@@ -84,11 +86,9 @@ class BlocksparseAttention(Attention):
             from phi3kit_blocksparse import flex
 
             return flex.blocksparse(q_BTHK, k_BSGK, v_BSGK, self.blocks, self.scale, documents_BT)
-        alone = self._alone if device == "cpu" else self._masked_alone
-        return each_alone(alone, documents_BT, q_BTHK, k_BSGK, v_BSGK)
-
-    def _alone(self, q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor) -> Tensor:
-        return fused.blocksparse(q_THK, k_TGK, v_TGK, self.blocks, self.scale)
+        if device == "cpu":
+            return fused.blocksparse(q_BTHK, k_BSGK, v_BSGK, self.blocks, self.scale, documents_BT)
+        return each_alone(self._masked_alone, documents_BT, q_BTHK, k_BSGK, v_BSGK)
 
     def _masked_alone(self, q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor) -> Tensor:
         return self._masked(q_THK[None], k_TGK[None], v_TGK[None])[0]
@@ -98,6 +98,9 @@ class BlocksparseAttention(Attention):
         mask_HTS = self.blocks.mask(q_BTHK.shape[1], k_BSGK.shape[1], q_BTHK.device)
         q, k, v = (x.transpose(1, 2) for x in (q_BTHK, k_BSGK, v_BSGK))
         return F.scaled_dot_product_attention(q, k, v, mask_HTS, scale=self.scale, enable_gqa=True).transpose(1, 2)
+
+    def on_device(self) -> nn.Module:
+        return DeviceBlocksparse(self)
 
     def pattern(self, length: int) -> Tensor:
         block = self.blocks.block
@@ -129,7 +132,7 @@ class GroupedDenseAttention(Attention):
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        q_BTHK, k_BTGK, v_BTGK = _heads(self.query_key_value(x_BTD), self.dims, rotation)
+        q_BTHK, k_BTGK, v_BTGK = split_heads(self.query_key_value(x_BTD), self.dims, rotation)
         if cache is not None:
             out_BTHK = cache.attend(self.layer, q_BTHK, k_BTGK, v_BTGK, scale=self.scale, window=None)
         else:
@@ -142,12 +145,3 @@ def _projections(dims: Dims) -> tuple[nn.Linear, nn.Linear]:
     width = dims.n_heads * dims.head_width
     fused_width = width + 2 * dims.kv_heads * dims.head_width
     return nn.Linear(dims.hidden_size, fused_width), nn.Linear(width, dims.hidden_size)
-
-
-def _heads(rows_BTJ: Tensor, dims: Dims, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values out of rows grouped by key/value head; queries and keys rotated."""
-    share = dims.n_heads // dims.kv_heads
-    grouped_BTGNK = rows_BTJ.unflatten(-1, (dims.kv_heads, share + 2, dims.head_width))
-    q_BTHK = grouped_BTGNK[..., :share, :].flatten(2, 3)
-    k_BTGK, v_BTGK = grouped_BTGNK[..., share, :], grouped_BTGNK[..., share + 1, :]
-    return rotate(q_BTHK, rotation), rotate(k_BTGK, rotation), v_BTGK

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from phi3kit.families import FeedForward
 from phi3kit.records import Dims
+from phi3kit_blocksparse.device import DeviceGEGELU
 
 
 def gegelu(x_BTI: Tensor, limit: float | None) -> Tensor:
@@ -43,3 +44,6 @@ class GEGELUMLP(FeedForward):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return F.dropout(self.down_proj(gegelu(self.up_proj(x_BTD), self.limit)), self.dropout, self.training)
+
+    def on_device(self) -> nn.Module:
+        return DeviceGEGELU(self)

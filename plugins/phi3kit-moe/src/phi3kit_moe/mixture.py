@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from phi3kit.families import Auxiliary, FeedForward, Router, Routing
 from phi3kit.records import Dims
 from phi3kit_moe.balance import balance_of
+from phi3kit_moe.device import DenseMixture
 from phi3kit_moe.experts import mix
 
 
@@ -74,6 +75,9 @@ class MixtureOfExperts(FeedForward):
         metrics = {"balance_loss": loss.detach(), "busiest_expert": load_E.max(), "idlest_expert": load_E.min()}
         loads = {f"expert_{e:02}": load for e, load in enumerate(load_E)}
         return Auxiliary(self.balance / self.n_layers * loss, metrics | loads)
+
+    def on_device(self) -> nn.Module:
+        return DenseMixture(self.router, self.gate_up_proj.detach(), self.down_proj.detach())
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave the last pass behind: it holds a graph."""
