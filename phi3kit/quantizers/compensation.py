@@ -67,7 +67,7 @@ def best_scale(weight_OS: Tensor, importance_S: Tensor, grid: LinearGrid) -> Ten
 
 def stored(scale: Tensor, grid: LinearGrid) -> Tensor:
     """Scales in the type that XNNPACK stores for the grid."""
-    return scale if grid.group_size is None else scale.to(torch.bfloat16)
+    return scale.to(torch.bfloat16) if grid.bits == 4 else scale
 
 
 def limits(bits: int) -> tuple[int, int]:

@@ -24,8 +24,8 @@ class LinearGrid:
     """Symmetric integers of a linear layer, whose input is rounded to 8 bits per token as it comes.
 
     Args:
-        bits: 4, or 8 with one scale per row.
-        group_size: weights of a row that share a scale, which is bfloat16; None: the row shares one, fp32.
+        bits: 4, whose scales XNNPACK stores as bfloat16; or 8 with one scale per row, fp32.
+        group_size: weights of a row that share a scale; None: all of them.
 
     Raises:
         UserError: XNNPACK has no such linear layer; what to use instead.
@@ -51,15 +51,15 @@ class LinearGrid:
 
     def bytes(self, rows: int, width: int) -> int:
         """Size in a program: packed weights and their scales."""
-        scales = FLOAT32 if self.group_size is None else BFLOAT16 * (width // self.group_size)
-        return rows * width * self.bits // 8 + rows * scales
+        scales = width // (self.group_size or width) * (BFLOAT16 if self.bits == 4 else FLOAT32)
+        return rows * (width * self.bits // 8 + scales)
 
     def describe(self, method: str) -> dict[str, Any]:
         """As `bundle.json` states it."""
         return {
             "weight_bits": self.bits,
             "group_size": self.group_size or "row",
-            "scale": "bfloat16" if self.group_size else "float32",
+            "scale": "bfloat16" if self.bits == 4 else "float32",
             "method": method,
         }
 

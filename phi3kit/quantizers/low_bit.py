@@ -1,8 +1,8 @@
 """A layer's float weight -> torchao's low-bit tensor, which computes eagerly what XNNPACK computes on the device.
 
-Special here: the scales' types. XNNPACK stores a group's scale as bfloat16, so a linear layer gets bfloat16 scales
-already here and the eager net computes what the device does; an embedding's scales must stay fp32 (ExecuTorch 1.4
-reads bfloat16 ones wrongly, without an error).
+Special here: the scales' types. XNNPACK stores the scales of 4-bit weights as bfloat16, those of a whole row too, so a
+linear layer gets bfloat16 scales already here and the eager net computes what the device does; an embedding's scales
+must stay fp32 (ExecuTorch 1.4 reads bfloat16 ones wrongly, without an error).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def linear_config(grid: LinearGrid, method: Method) -> Any:
     return Int8DynamicActivationIntxWeightConfig(
         weight_dtype=integer(grid.bits),
         weight_granularity=_granularity(grid.group_size),
-        weight_scale_dtype=None if grid.group_size is None else torch.bfloat16,
+        weight_scale_dtype=torch.bfloat16 if grid.bits == 4 else None,
         intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm(_TORCHAO_METHODS[method]),
     )
 
