@@ -19,6 +19,7 @@ VERBS = {
     "fit": ("phi3kit.verbs.fit", "train one phase"),
     "validate": ("phi3kit.verbs.validate", "loss of a trained run on its held-out data"),
     "test": ("phi3kit.verbs.validate", "the same, on the data's test part"),
+    "study": ("phi3kit.verbs.study", "recipes x seeds: trained, measured, compared; tables and a plot"),
     "export": ("phi3kit.verbs.export", "a trained run -> quantized .pte in a bundle, and its proof"),
     "verify": ("phi3kit.verbs.verify", "prove a bundle again"),
     "chat": ("phi3kit.verbs.chat", "talk with a run or a bundle"),

@@ -20,6 +20,18 @@ def perplexity(loss: float) -> float:
     return math.exp(loss)
 
 
+def bits_per_byte(nats: float, size: int) -> float:
+    """What a text costs: its negative log likelihood in bits, for each byte of its UTF-8.
+
+    Unlike the loss per token it compares models of different tokenizers (arXiv 2101.00027, section 3.1).
+
+    Args:
+        nats: negative log likelihood of the whole text.
+        size: of the text, in bytes.
+    """
+    return nats / math.log(2) / size
+
+
 def kl_divergence(reference_NV: Tensor, logits_NV: Tensor) -> Tensor:
     """Mean over positions of KL(reference || other), both given as logits, in nats per token."""
     p_NV = reference_NV.float().log_softmax(-1)

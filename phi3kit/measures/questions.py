@@ -31,6 +31,20 @@ def choice_log_likelihood(logits_BTV: Tensor, labels_BT: Tensor, *, normalise: b
     return total_B / counted_BT.sum(-1) if normalise else total_B
 
 
+def guessing(right: int, choices: Sequence[int]) -> float:
+    """Probability that guessing answers at least so many questions, 0 to 1: a one-sided test against chance, exact.
+
+    Args:
+        right: how many were answered.
+        choices: how many choices each question has.
+    """
+    at_N = torch.ones(1, dtype=torch.float64)  # probability of 0, 1, … right answers to the questions so far
+    for n in choices:
+        wrong_N = torch.cat([at_N, at_N.new_zeros(1)]) * (1 - 1 / n)
+        at_N = torch.cat([at_N.new_zeros(1), at_N]) / n + wrong_N
+    return float(at_N[right:].sum().clamp(max=1.0))
+
+
 def choice(scores: Sequence[float] | Tensor) -> int:
     """Index of the most likely choice; the first of equals."""
     return int(torch.as_tensor(scores).argmax())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
@@ -56,6 +56,7 @@ class TokenStream(Batches):
         num_workers: processes that load ahead; 0 loads in the training process.
         seed: of the shuffles.
         heldout_batches: how many batches of held-out data make one evaluation; null means all.
+        most_tokens: train on no more different tokens than this, in rows drawn by the seed; null means all.
     """
 
     def __init__(
@@ -68,13 +69,25 @@ class TokenStream(Batches):
         num_workers: int = 0,
         seed: int = 0,
         heldout_batches: int | None = None,
+        most_tokens: int | None = None,
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
-        self.folder, self.part, self.context = Path(folder), part, context
+        self.folder, self.part, self.context, self.most_tokens = Path(folder), part, context, most_tokens
         check_tokenizer(self.folder, tokenizer)
 
     def samples(self, part: str) -> Dataset[Any]:
-        return litdata_blocks(self.folder / self.part / part, self.context + 1)
+        blocks = litdata_blocks(self.folder / self.part / part, self.context + 1)
+        if self.most_tokens is None or part != "train":
+            return blocks
+        rows, there = self.most_tokens // (self.context + 1), len(blocks)  # type: ignore[arg-type]
+        if not 0 < rows <= there:
+            held = there * (self.context + 1)
+            raise UserError(
+                f"most_tokens is {self.most_tokens}, but {self.folder / self.part / part} holds {there} rows of "
+                f"{self.context + 1} tokens; give {self.context + 1} to {held}"
+            )
+        drawn = torch.randperm(there, generator=torch.Generator().manual_seed(self.seed))
+        return Subset(blocks, sorted(drawn[:rows].tolist()))
 
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
         blocks = torch.stack([torch.as_tensor(ids).to(torch.int64) for _, ids in samples])

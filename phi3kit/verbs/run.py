@@ -25,7 +25,7 @@ from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
 from phi3kit.verbs.summary import show
 
-WRITING_VERBS = ("score fit", "prepare", "fit", "export")
+WRITING_VERBS = ("score fit", "prepare", "fit", "study", "export")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def run(steps: list[Step], state: State) -> None:
         state.record(step, done=False)
         started = time.perf_counter()
         try:
-            _call(step)
+            call(step.verb, step.recipe)
         finally:
             state.record(step, done=False, seconds=time.perf_counter() - started)
         state.record(step, done=True)
@@ -157,17 +157,18 @@ def run(steps: list[Step], state: State) -> None:
     _print(report, state)
 
 
-def _call(step: Step) -> None:
+def call(verb: str, recipe: Path) -> None:
+    """Run a writing verb on a recipe, in this process where it may. Raises `UserError` where it fails."""
     from phi3kit.cli import VERBS
 
-    verb, *work = step.verb.split()  # "score fit" is the verb score, told to fit
-    if verb == "fit" and on_several_devices(step.recipe):
+    verb, *work = verb.split()  # "score fit" is the verb score, told to fit
+    if verb == "fit" and on_several_devices(recipe):
         # Lightning starts every further device with the command line of this process: it must be the step's own
-        code = subprocess.run([sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(step.recipe)]).returncode
+        code = subprocess.run([sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(recipe)]).returncode
     else:
-        code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(step.recipe)], summary=False)
+        code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(recipe)], summary=False)
     if code:
-        raise UserError(f"{step.recipe} failed (exit code {code}); mend it and run the same command again")
+        raise UserError(f"{recipe} failed (exit code {code}); mend it and run the same command again")
 
 
 def on_several_devices(recipe: Path) -> bool:
