@@ -37,7 +37,7 @@ class State:
         if not self.started and self.cell.out.exists():
             shutil.rmtree(self.cell.out)  # ours: it is in the study's folder
         self.recipe.parent.mkdir(exist_ok=True)
-        self.recipe.write_text(yaml.safe_dump(self.cell.content, sort_keys=False), encoding="utf-8")
+        write(self.recipe, yaml.safe_dump(self.cell.content, sort_keys=False))
         self._known = {"fingerprint": self.cell.fingerprint, "done": False, "measures": {}}
         self._save()
 
@@ -60,9 +60,14 @@ class State:
         return self._known["measures"][name]
 
     def _save(self) -> None:
-        partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_text(json.dumps(self._known, indent=2) + "\n")
-        partial.replace(self._path)
+        write(self._path, json.dumps(self._known, indent=2) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """A file that appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def reported(folder: Path, key: str) -> float:

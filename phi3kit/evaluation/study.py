@@ -20,7 +20,7 @@ from phi3kit.evaluation.leaks import repeated
 from phi3kit.evaluation.multiple_choice import MultipleChoice
 from phi3kit.evaluation.plot import svg
 from phi3kit.evaluation.results import Measured, Results
-from phi3kit.evaluation.state import REPORT, State, reported
+from phi3kit.evaluation.state import REPORT, State, reported, write
 from phi3kit.evaluation.table import markdown
 from phi3kit.families import Reader
 
@@ -117,10 +117,13 @@ class Study:
         versions |= self.reported
         missing = [name for name, version in versions.items() if not state.has(name, version)]
         if {*missing} - {*self.reported}:
+            import torch
+
             from phi3kit.model.load import load_run
             from phi3kit.text import load_tokenizer
 
-            net, tokenizer = load_run(state.cell.out), load_tokenizer(state.cell.out / "tokenizer")
+            net = load_run(state.cell.out).to("cuda" if torch.cuda.is_available() else "cpu")
+            tokenizer = load_tokenizer(state.cell.out / "tokenizer")
         for name in missing:
             if name in passages:
                 found = {"value": bits(net, tokenizer, passages[name]).per_byte}
@@ -144,10 +147,10 @@ class Study:
             measured.append(Measured(name, unit, values, notes.get(name, ""), chance, p))
         results = Results({arm.name: arm.about for arm in self.arms}, measured)
         against = next((m for m in measured if m.name == self.plot_against), None)
-        (out / "results.md").write_text(markdown(results), encoding="utf-8")
-        (out / "plot.svg").write_text(svg(results, against), encoding="utf-8")
         report = results.as_json() | {"headline": headline(results)}
-        (out / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(out / "results.md", markdown(results))
+        write(out / "plot.svg", svg(results, against))
+        write(out / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         return report
 
 

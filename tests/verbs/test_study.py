@@ -109,6 +109,15 @@ def test_arms_and_seeds_are_trained_measured_and_compared(
     report = json.loads((study / "out/report.json").read_text())
     assert report["measures"][0]["spread"]["short"]["seeds"] == 3
 
+    changed["study"]["texts"] = [STUDY["study"]["texts"][0] | {"passages": 4}]  # measured anew, not trained anew
+    (study / "study.yaml").write_text(yaml.safe_dump(changed))
+    assert main(["study", "--recipe", "study.yaml"]) == 0
+    assert times(study) == after
+    again = json.loads((study / "out/report.json").read_text())["measures"]
+    assert again[0]["notes"].startswith("4 passages")
+    assert again[0]["values"] != report["measures"][0]["values"]
+    assert again[1:] == report["measures"][1:]
+
 
 def test_killed_it_goes_on_and_ends_with_the_same_numbers(study: Path) -> None:
     recipe = study / "fit.yaml"
