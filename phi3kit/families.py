@@ -626,6 +626,10 @@ class Backend(Family, ABC):
     def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
         """The `.pte` file's content. `metadata` become its constant methods."""
 
+    def write(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any], file: Path) -> None:
+        """Write what `lower` gives. Override it where a large program need not be in memory at once."""
+        file.write_bytes(self.lower(program, metadata))
+
     @property
     @abstractmethod
     def delegates(self) -> frozenset[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from phi3kit import __version__, bundle
 from phi3kit.errors import UserError
 from phi3kit.export.program import Program
 from phi3kit.families import Tokenizer
-from phi3kit.model import Decoder, LongRoPE
+from phi3kit.model import LongRoPE
+from phi3kit.model.source import Source
 from phi3kit.model.stored import weight_files
 from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
 from phi3kit.text.template import END, END_OF_TEXT, stop_ids
@@ -29,21 +32,15 @@ def model_file(name: str) -> str:
     return f"{PREFIX}{name}.pte"
 
 
-def write_files(folder: Path, name: str, pte: bytes, tokenizer: Tokenizer) -> Path:
-    """Write the program and the device's tokenizer; the path of the program.
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write the device's tokenizer.
 
     Raises:
         UserError: the disk is full, or a tokenizer no device reads.
     """
-    model = folder / model_file(name)
-    contents = {
-        model.name: pte,
-        TOKENIZER: bundle.as_json(device_tokenizer(tokenizer)),
-        TOKENIZER_CONFIG: bundle.as_json(device_tokenizer_config(tokenizer)),
-    }
+    contents = {TOKENIZER: device_tokenizer(tokenizer), TOKENIZER_CONFIG: device_tokenizer_config(tokenizer)}
     for file, content in contents.items():
-        bundle.write(folder / file, content)
-    return model
+        bundle.write(folder / file, bundle.as_json(content))
 
 
 def describe(
@@ -86,25 +83,28 @@ def describe(
     }
 
 
-def float_bytes(net: Decoder) -> int:
-    """Bytes of the weights in float32."""
-    return 4 * net.parameter_count()
-
-
-def origin(run: Path, recipe: str) -> dict[str, str]:
-    """How to make a bundle again: the run, its weights' sha256, the export's recipe and the run's own."""
+def origin(source: Source, recipe: str) -> dict[str, str]:
+    """How to make a bundle again: the weights and their sha256, the export's recipe and the net's own."""
+    own = None if source.path is None else source.path / "config.yaml"
     return {
-        "run": str(run),
-        "weights_sha256": weights_hash(run),
+        "run": source.says,
+        "weights_sha256": hash_of_files(source.files),
         "export": recipe,
-        "net": (run / "config.yaml").read_text(),
+        "net": own.read_text() if own and own.is_file() else yaml.safe_dump({"net": source.section}, sort_keys=False),
     }
 
 
 def weights_hash(run: Path) -> str:
     """sha256 of a run's weights; of several files: of their sha256s, one after the other."""
-    hashes = [bundle.sha256(path) for path in weight_files(run)]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hash_of_files(weight_files(run))
+
+
+def hash_of_files(files: Sequence[Path]) -> str:
+    """sha256 of a file; of several: of their sha256s, one after the other; of none: "" (random weights)."""
+    hashes = [bundle.sha256(path) for path in files]
+    if len(hashes) < 2:
+        return "".join(hashes)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import final
 
+PAUSE = 5.0  # seconds between lines within a stage
+
 
 @final
 class Stages:
@@ -19,6 +21,7 @@ class Stages:
         self._left = dict(seconds)
         self._count = len(seconds)
         self._current: tuple[str, float] | None = None
+        self._told = 0.0
         self.took: dict[str, float] = {}
 
     def begin(self, name: str) -> None:
@@ -29,6 +32,15 @@ class Stages:
         del self._left[name]
         print(f"export [{number}/{self._count}] {name}  (about {left:.0f} s left)", flush=True)
         self._current = (name, time.perf_counter())
+
+    def within(self, done: int, count: int, name: str) -> None:
+        """How far the current stage is, said now and then, with an estimate from what it took so far."""
+        assert self._current is not None
+        now, (stage, began) = time.perf_counter(), self._current
+        if done and now - max(self._told, began) > PAUSE:
+            self._told = now
+            left = (now - began) / done * (count - done)
+            print(f"  {stage}: {done} of {count}, then {name}  (about {left:.0f} s left)", flush=True)
 
     def end(self) -> None:
         """The current stage ends."""

@@ -16,15 +16,26 @@ def check_target(out: Path) -> None:
         raise UserError(f"{out} is there already and is no bundle; give another --out or remove it")
 
 
-def fresh(out: Path) -> Path:
-    """An empty folder beside `out` to build in; what a killed export left there is swept away."""
+def begin(out: Path, keep: str) -> Path:
+    """A folder beside `out` to build in; of what a stopped export left there, only `keep` is used again."""
     partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}; give another --out") from error
+    for left in partial.iterdir():
+        if left.name != keep:
+            _remove(left)
     return partial
+
+
+def sweep(partial: Path, name: str) -> None:
+    """Remove what served to build."""
+    _remove(partial / name)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def finish(partial: Path, out: Path) -> None:

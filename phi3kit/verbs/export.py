@@ -1,31 +1,30 @@
-"""``phi3kit export``: a trained run -> a quantized ExecuTorch program in a bundle, and its proof.
+"""``phi3kit export``: a run or a public checkpoint -> a quantized ExecuTorch program in a bundle, and its proof.
 
-The bundle is built in ``OUT.partial`` and takes its name only when everything in it has been proven.
+The weights are read, quantized and released part by part, whatever the size of the model. The bundle is built in
+``OUT.partial`` and takes its name only when everything in it has been proven; what is quantized stays there until then,
+and an export that was stopped goes on from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs.export_order import Order, read_order, source_of
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
-    from torch import Tensor
+    from torch.export import ExportedProgram
 
     from phi3kit.export import Program
     from phi3kit.families import Backend, Quantizer, Tokenizer
-    from phi3kit.model import Decoder
     from phi3kit.model.engine import Engine
-    from phi3kit.records import Conversation
 
-BLOCK, HELDOUT_TOKENS = 256, 2048  # of held-out text that the program reads token by token
 LONGEST_ANSWER = 128  # tokens, in the closing conversation
 
 
@@ -33,7 +32,10 @@ def declare(parser: ArgumentParser) -> None:
     """The keys of an export recipe."""
     from phi3kit.families import Backend, Quantizer
 
-    parser.add_argument("--start_from", type=Path, help="run folder to export")
+    parser.add_argument("--start_from", type=Path, help="run folder, or public checkpoint folder")
+    parser.add_argument("--random", type=int | None, default=None, help="seed of random weights, in place of a folder")
+    parser.add_argument("--net", type=dict[str, Any] | None, default=None, help="the net of random weights")
+    parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; null: start_from's own")
     parser.add_argument("--name", type=str, help="what the model is called; the program is phi4_NAME.pte")
     parser.add_argument("--quantizer", type=Quantizer | None, default=None, help="null exports float32 weights")
     parser.add_argument("--backend", type=Backend | None, default=None, help="null means XNNPACK")
@@ -61,126 +63,41 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
 
 
 def quantized(run: Path, quantizer: Quantizer | None, context: int | None) -> Program:
-    """A run's net, quantized, as the program that is lowered and that the lowered one is compared with."""
+    """The quantized net of a run or a public folder, as the program that a lowered one is compared with."""
     from phi3kit.export import Program
-    from phi3kit.model.load import load_run
+    from phi3kit.export.stream import Stream
 
-    net = load_run(run).float()
-    if quantizer is not None:
-        quantizer.quantize(net)
+    with tempfile.TemporaryDirectory() as folder:  # its files may go: their pages stay as long as the net
+        net = Stream(source_of(run), quantizer, Path(folder)).run()
     return Program(net, net.dims.context if context is None else context)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a recipe asks for, read and checked before the slow work begins.
-
-    Args:
-        run: folder of the run.
-        net: its float net.
-        tokenizer: its tokenizer.
-        quantizer: None leaves the weights as they are.
-        backend: lowers the program.
-        blocks: held-out text, ids of each block.
-        asked: conversations to answer exactly, by name.
-        beside: other nets to ask them, by name, each with its tokenizer.
-        talk: turns of the closing conversation.
-    """
-
-    run: Path
-    net: Decoder
-    tokenizer: Tokenizer
-    quantizer: Quantizer | None
-    backend: Backend
-    blocks: list[Tensor]
-    asked: Mapping[str, list[Conversation]]
-    beside: Mapping[str, tuple[Decoder, Tokenizer]]
-    talk: list[str]
-
-    def seconds(self) -> dict[str, float]:
-        """About how long each stage takes on two laptop cores, from what grows with the net."""
-        layers, share = self.net.dims.n_layers, self.net.parameter_count() / 3e6
-        answers = sum(map(len, self.asked.values())) * (2 + len(self.beside))
-        seconds = {"quantize": 2 + share, "lower": 4 + 6.5 * layers, "prove": 4 + layers * (1 + share)}
-        optional: dict[str, tuple[Any, float]] = {
-            "held-out text": (self.blocks, 1 + share),
-            "questions": (self.asked, 1 + 0.004 * answers * (0.3 + share)),
-            "talk": (self.talk, 1 + share),
-        }
-        return seconds | {name: cost for name, (wanted, cost) in optional.items() if wanted}
-
-
-def read_order(recipe: Recipe) -> Order:
-    """Check and load everything the recipe names. Raises `UserError`."""
-    from phi3kit.export import XNNPACK, assemble, workplace
-    from phi3kit.text import read_conversations
-
-    config, objects = recipe.config, recipe.instantiate()
-    for key in ("start_from", "name"):
-        if config.get(key) is None:
-            raise UserError(f"the recipe lacks {key}")
-    if config.beside and not config.questions:
-        raise UserError("beside names runs to ask the questions, but there are no questions; add some or leave it out")
-    workplace.check_target(recipe.out)
-    assemble.model_file(config.name)
-    net, tokenizer = _load(config.start_from, "start_from")
-    size = min(BLOCK, config.context or net.dims.context)
-    return Order(
-        run=config.start_from,
-        net=net,
-        tokenizer=tokenizer,
-        quantizer=objects.quantizer,
-        backend=objects.backend or XNNPACK(),
-        blocks=list(_blocks(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
-        asked={name: read_conversations(path) for name, path in (config.questions or {}).items()},
-        beside={name: _load(run, f"beside.{name}") for name, run in (config.beside or {}).items()},
-        talk=config.talk or [],
-    )
-
-
-def _load(run: Path, key: str) -> tuple[Decoder, Tokenizer]:
-    from phi3kit.model.load import load_run
-    from phi3kit.text import load_tokenizer
-
-    if not run.is_dir():
-        raise UserError(f"{key}: there is no run at {run}")
-    return load_run(run).float(), load_tokenizer(run / "tokenizer")
-
-
-def _blocks(folder: Path, size: int, count: int) -> Iterator[Tensor]:
-    """At most `count` blocks, spread over a folder of token chunks."""
-    import torch
-
-    from phi3kit.phases.token_stream import litdata_blocks
-
-    blocks: Any = litdata_blocks(folder, size)
-    step = max(1, len(blocks) // count)
-    for number in range(0, min(len(blocks), step * count), step):
-        yield torch.as_tensor(blocks[number]).to(torch.int64)
 
 
 def export(recipe: Recipe) -> dict[str, Any]:
     """Export as the recipe says; returns the report that is also in the bundle."""
     from phi3kit import bundle
-    from phi3kit.export import assemble, metadata, trace, workplace
+    from phi3kit.export import Program, assemble, metadata, trace, workplace
     from phi3kit.export.report import closing, headline
     from phi3kit.export.stages import Stages
+    from phi3kit.export.stream import FOLDER, Stream
     from phi3kit.serve import BundleEngine
     from phi3kit.text import stop_ids
 
     order = read_order(recipe)
     stages = Stages(order.seconds())
+    partial = workplace.begin(recipe.out, keep=FOLDER)
     stages.begin("quantize")
-    program = quantized(order.run, order.quantizer, recipe.config.context)
+    stream = Stream(order.source, order.quantizer, partial / FOLDER)
+    net = stream.run(stages.within)
+    program = Program(net, order.context or net.dims.context)
     constants = metadata(program, eos_ids=stop_ids(order.tokenizer), bos_id=_bos(order.tokenizer))
     stages.begin("lower")
-    pte = order.backend.lower(trace(program), constants)
-    partial = workplace.fresh(recipe.out)
-    model = assemble.write_files(partial, recipe.config.name, pte, order.tokenizer)
+    model = partial / assemble.model_file(recipe.config.name)
+    _write(order.backend, trace(program), constants, model)
+    assemble.write_tokenizer(partial, order.tokenizer)
     stages.begin("prove")
     promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
     report: dict[str, Any] = {
-        "bytes": {"program": len(pte), "float32_weights": assemble.float_bytes(order.net)},
+        "bytes": {"program": model.stat().st_size, "float32_weights": 4 * order.source.net.parameter_count()},
         "verification": _prove(partial, model, promise, order, program),
     }
     report |= _measure(order, BundleEngine(model), stages)
@@ -194,11 +111,20 @@ def export(recipe: Recipe) -> dict[str, Any]:
         sizes=report["bytes"],
         quantizer=order.quantizer.describe() if order.quantizer else None,
         backend=type(order.backend).__name__,
-        origin=assemble.origin(order.run, recipe.text()),
+        origin=assemble.origin(order.source, recipe.text()),
     )
+    workplace.sweep(partial, FOLDER)
     bundle.seal(partial, about | {"program": promise})
     workplace.finish(partial, recipe.out)
     return report
+
+
+def _write(backend: Backend, traced: ExportedProgram, constants: dict[str, Any], model: Path) -> None:
+    """Lower a program into its file. Raises `UserError` where the disk is full."""
+    try:
+        backend.write(traced, constants, model)
+    except OSError as error:
+        raise UserError(f"cannot write {model}: {error.strerror}; free some space and export again") from error
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:

@@ -128,8 +128,9 @@ def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer,
     """The quantized net rebuilt, the tokenizer to compare with, and why there is no net if there is none."""
     from phi3kit.export.assemble import weights_hash
     from phi3kit.model.stored import weight_files
-    from phi3kit.text import HuggingFaceTokenizer, load_tokenizer
+    from phi3kit.text import HuggingFaceTokenizer
     from phi3kit.verbs.export import quantized
+    from phi3kit.verbs.export_order import source_of, tokenizer_of
 
     own = HuggingFaceTokenizer(str(found.tokenizer))
     origin = found.about["origin"]
@@ -141,7 +142,7 @@ def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer,
     if weights_hash(run) != origin["weights_sha256"]:
         return None, own, f"the weights in {run} are not those it was made from"
     recipe = _recipe(origin["export"])
-    return quantized(run, recipe.quantizer, found.context), load_tokenizer(run / "tokenizer"), ""
+    return quantized(run, recipe.quantizer, found.context), tokenizer_of(source_of(run)), ""
 
 
 def _recipe(text: str) -> Any:

@@ -1,0 +1,168 @@
+"""What an export recipe asks for, read and checked before the slow work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3kit.errors import UserError
+from phi3kit.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from phi3kit.families import Backend, Quantizer, Tokenizer
+    from phi3kit.model import Decoder
+    from phi3kit.model.source import Source
+    from phi3kit.records import Conversation
+
+BLOCK, HELDOUT_TOKENS = 256, 2048  # of held-out text that the program reads token by token
+STAND_IN = 512  # ids of the tokenizer that random weights get
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a recipe asks for.
+
+    Args:
+        source: the float weights.
+        tokenizer: the model's.
+        quantizer: None leaves the weights as they are.
+        backend: lowers the program.
+        context: tokens of a conversation; None: the net's.
+        blocks: held-out text, ids of each block.
+        asked: conversations to answer exactly, by name.
+        beside: other nets to ask them, by name, each with its tokenizer.
+        talk: turns of the closing conversation.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
+    quantizer: Quantizer | None
+    backend: Backend
+    context: int | None
+    blocks: list[Tensor]
+    asked: Mapping[str, list[Conversation]]
+    beside: Mapping[str, tuple[Decoder, Tokenizer]]
+    talk: list[str]
+
+    @cached_property
+    def net(self) -> Decoder:
+        """The float net, all of it: read only where something is measured on it."""
+        from phi3kit.model.source import whole_net
+
+        return whole_net(self.source)
+
+    def seconds(self) -> dict[str, float]:
+        """About how long each stage takes on two laptop cores, from what grows with the net."""
+        layers, share = self.source.net.dims.n_layers, self.source.net.parameter_count() / 3e6
+        answers = sum(map(len, self.asked.values())) * (2 + len(self.beside))
+        seconds = {"quantize": 2 + 0.1 * share, "lower": 4 + 6.5 * layers, "prove": 4 + layers + 0.1 * layers * share}
+        optional: dict[str, tuple[Any, float]] = {
+            "held-out text": (self.blocks, 1 + share),
+            "questions": (self.asked, 1 + 0.004 * answers * (0.3 + share)),
+            "talk": (self.talk, 1 + share),
+        }
+        return seconds | {name: cost for name, (wanted, cost) in optional.items() if wanted}
+
+
+def read_order(recipe: Recipe) -> Order:
+    """Check and open everything the recipe names. Raises `UserError`."""
+    from phi3kit.export import XNNPACK, assemble, workplace
+    from phi3kit.text import read_conversations
+
+    config, objects = recipe.config, recipe.instantiate()
+    if config.get("name") is None:
+        raise UserError("the recipe lacks name")
+    if config.beside and not config.questions:
+        raise UserError("beside names runs to ask the questions, but there are no questions; add some or leave it out")
+    workplace.check_target(recipe.out)
+    assemble.model_file(config.name)
+    source = _source(config)
+    size = min(BLOCK, config.context or source.net.dims.context)
+    return Order(
+        source=source,
+        tokenizer=tokenizer_of(source, config.tokenizer),
+        quantizer=objects.quantizer,
+        backend=objects.backend or XNNPACK(),
+        context=config.context,
+        blocks=list(_blocks(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
+        asked={name: read_conversations(path) for name, path in (config.questions or {}).items()},
+        beside={name: _other(run, f"beside.{name}") for name, run in (config.beside or {}).items()},
+        talk=config.talk or [],
+    )
+
+
+def _source(config: Any) -> Source:
+    """The weights a recipe names: a folder's, or random ones of the net it describes."""
+    from phi3kit.model.source import RandomSource
+
+    if config.random is None:
+        if config.start_from is None:
+            raise UserError("the recipe lacks start_from")
+        return source_of(config.start_from, "start_from")
+    if config.start_from is not None:
+        raise UserError("start_from names weights and random draws others; leave one of them out")
+    if config.net is None:
+        raise UserError("random weights are drawn for a net, which the recipe lacks; add base: net.yaml")
+    return RandomSource(config.net, config.random)
+
+
+def source_of(folder: Path, key: str = "run") -> Source:
+    """The weights of a folder: a public checkpoint where it has a config.json, as `phi3kit convert` sees it, or a run.
+
+    Raises:
+        UserError: neither of the two, or not whole.
+    """
+    from phi3kit.checkpoints.source import PublicSource
+    from phi3kit.model.source import RunSource
+
+    if not folder.is_dir():
+        raise UserError(f"{key}: there is no run at {folder}")
+    return PublicSource(folder) if (folder / "config.json").is_file() else RunSource(folder)
+
+
+def tokenizer_of(source: Source, given: Path | None = None) -> Tokenizer:
+    """The tokenizer of a source's folder, or one given in its place; for random weights a small one stands in."""
+    from phi3kit.checkpoints.source import PublicSource
+    from phi3kit.text import load_tokenizer
+
+    if given is not None:
+        return load_tokenizer(given)
+    if source.path is None:
+        return _stand_in()
+    if not isinstance(source, PublicSource):
+        return load_tokenizer(source.path / "tokenizer")
+    tokenizer = source.tokenizer()
+    if tokenizer is None:
+        raise UserError(f"{source.path} has no tokenizer that can be read; copy its tokenizer.json there")
+    return tokenizer
+
+
+def _stand_in() -> Tokenizer:
+    from phi3kit.export.samples import AWKWARD, PROMPTS
+    from phi3kit.text.bpe import train_bpe
+
+    return train_bpe([*PROMPTS, *AWKWARD], vocab_size=STAND_IN)
+
+
+def _other(run: Path, key: str) -> tuple[Decoder, Tokenizer]:
+    from phi3kit.model.source import whole_net
+
+    source = source_of(run, key)
+    return whole_net(source), tokenizer_of(source)
+
+
+def _blocks(folder: Path, size: int, count: int) -> Iterator[Tensor]:
+    """At most `count` blocks, spread over a folder of token chunks."""
+    import torch
+
+    from phi3kit.phases.token_stream import litdata_blocks
+
+    blocks: Any = litdata_blocks(folder, size)
+    step = max(1, len(blocks) // count)
+    for number in range(0, min(len(blocks), step * count), step):
+        yield torch.as_tensor(blocks[number]).to(torch.int64)
