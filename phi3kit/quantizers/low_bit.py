@@ -49,7 +49,7 @@ def linear_config(grid: LinearGrid, method: Method) -> Any:
 
     return Int8DynamicActivationIntxWeightConfig(
         weight_dtype=integer(grid.bits),
-        weight_granularity=_granularity(grid.group_size),
+        weight_granularity=granularity(grid.group_size),
         weight_scale_dtype=torch.bfloat16 if grid.bits == 4 else None,
         intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm(_TORCHAO_METHODS[method]),
     )
@@ -60,7 +60,7 @@ def embedding_config(grid: EmbeddingGrid) -> Any:
     with silenced():
         from torchao.quantization import IntxWeightOnlyConfig
 
-    return IntxWeightOnlyConfig(weight_dtype=integer(grid.bits), granularity=_granularity(grid.group_size))
+    return IntxWeightOnlyConfig(weight_dtype=integer(grid.bits), granularity=granularity(grid.group_size))
 
 
 def set_linear(layer: nn.Linear, integers_OI: Tensor, scale_OG: Tensor, grid: LinearGrid) -> None:
@@ -92,7 +92,8 @@ def integer(bits: int) -> torch.dtype:
     return getattr(torch, f"int{bits}")
 
 
-def _granularity(group_size: int | None) -> Any:
+def granularity(group_size: int | None) -> Any:
+    """torchao's way to say how many weights share a scale."""
     from torchao.quantization.granularity import PerAxis, PerGroup
 
     return PerAxis(0) if group_size is None else PerGroup(group_size)
