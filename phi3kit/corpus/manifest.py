@@ -90,7 +90,9 @@ def _benchmarks(plan: Plan) -> dict[str, Any]:
     for done in (plan.scored, *([plan.exercises] if plan.exercises else []), plan.chats):
         for rank in done.counts():
             hits.update(rank["hits"])
-    return {"files": {file.name: sha256_of(file) for file in plan.questions.files}, "hits": dict(sorted(hits.items()))}
+    short = Counter(question.benchmark for question in plan.questions.load().too_short) if plan.questions.files else {}
+    files = {file.name: sha256_of(file) for file in plan.questions.files}
+    return {"files": files, "hits": dict(sorted(hits.items())), "too_short": dict(short)}
 
 
 def _steps(plan: Plan) -> Iterable[dict[str, Any]]:

@@ -184,7 +184,17 @@ def _benchmarks(manifest: Mapping[str, Any], samples: Mapping[str, Sequence[Mapp
     return (
         f"<h2>Benchmarks in the data</h2><p>Looked for {len(about['files'])} files' questions. A document that gives a "
         "question away was dropped; phrases and wording that many questions share are only reported. Every match, with "
-        f"its words, is in <code>contamination.jsonl</code>.</p>{found}"
+        f"its words, is in <code>contamination.jsonl</code>.</p>{found}{_too_short(about['too_short'])}"
+    )
+
+
+def _too_short(questions: Mapping[str, int]) -> str:
+    """How many questions of each benchmark nobody can tell from what is written by chance."""
+    if not questions:
+        return ""
+    told = ", ".join(f"{n:,} of {escape(name)}" for name, n in questions.items())
+    return (
+        f'<p class="soft">Questions too short to be told from what anybody might write, and only reported: {told}.</p>'
     )
 
 

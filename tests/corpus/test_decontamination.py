@@ -12,7 +12,8 @@ import pytest
 
 from phi3kit import UserError
 from phi3kit.corpus.benchmark_files import Question, asked, read_questions
-from phi3kit.corpus.decontamination import Benchmarks, hits_of, letters
+from phi3kit.corpus.decontamination import Benchmarks, hits_of
+from phi3kit.corpus.evidence import letters
 from phi3kit.records import Conversation, Message, Preference
 
 QUESTIONS = [
@@ -54,8 +55,6 @@ DRESSES: dict[str, Callable[[str, Random], str]] = {
 @pytest.mark.parametrize("dress", DRESSES)
 def test_a_pasted_question_is_found(index: Benchmarks, dress: str) -> None:
     for i, question in enumerate(QUESTIONS):
-        if "cut" in dress and len(letters(question)) < 40:
-            continue
         pasted = DRESSES[dress](question, Random(i))
         (hit,) = index.leaks(PAGE.format(pasted))
         assert (hit.benchmark, hit.question, hit.kind) == ("lamps", str(i), "question")
@@ -92,22 +91,37 @@ def test_numbers_tell_questions_apart(index: Benchmarks) -> None:
 
 def test_wording_of_many_questions_is_no_leak() -> None:
     things = [f"{a}{b}" for a in ("gran", "bel", "tor", "fim", "quas") for b in ("dule", "mark", "ix", "oon", "pell")]
-    questions = [f"Which of the chemical elements listed underneath reacts fastest with a {t}?" for t in things]
+    questions = [f"Which of the elements listed reacts fastest with the {t} in this glass of mine?" for t in things]
     index = Benchmarks(Question("elements", str(i), text) for i, text in enumerate(questions))
-    page = PAGE.format("I asked which of the chemical elements listed underneath reacts fastest, and got no answer.")
+    page = PAGE.format("I asked which of the elements listed reacts fastest, and got no answer.")
     (hit,) = index.hits(page)
     assert (hit.kind, hit.benchmark) == ("template", "elements")
-    assert hit.matched == "which of the chemical elements listed underneath reacts fastest"
-    (leak,) = index.leaks(PAGE.format(questions[7]))
+    assert hit.matched == "which of the elements listed reacts fastest"
+    leak, *_ = index.leaks(PAGE.format(questions[7]))
     assert leak.question == "7"
 
 
-def test_short_questions_are_listed_not_searched() -> None:
-    texts = ["dresser", "What is a prime number?", "?"]
+def test_what_anybody_might_write_is_reported_not_dropped() -> None:
+    texts = ["dresser", "make a grilled cheese", "?", "What is a prime number?"]
     index = Benchmarks(Question("b", str(i), text) for i, text in enumerate(texts, start=1))
     assert [q.id for q in index.too_short] == ["1", "2"]
-    assert index.hits(PAGE.format("the dresser: What is a prime number?")) == []
-    assert Benchmarks([]).hits(PAGE) == []
+    page = PAGE.format("Take it out of the dresser and make a grilled cheese.")
+    assert [(hit.question, hit.kind, hit.matched) for hit in index.hits(page)] == [
+        ("2", "phrase", "make a grilled cheese")
+    ]
+    assert [hit.question for hit in index.leaks(PAGE.format("what is a PRIME, number"))] == ["4"]
+    assert index.hits(PAGE.format("Make a grilled fish.")) == Benchmarks([]).hits(PAGE) == []
+
+
+def test_formulas_are_compared_sign_by_sign() -> None:
+    texts = ["25-759=", "((-1 + 2 + 9 * 5) - (-2 + -4 + -4 * -7)) =", "2+2="]
+    index = Benchmarks(Question("sums", str(i), text) for i, text in enumerate(texts, start=1))
+    assert [q.id for q in index.too_short] == ["3"]
+    for page, found in {
+        "so 25 - 759 = -734": ["1"], "so 125-759=-634": [], "25759": [], "25+759=": [], "2+2=4": [],
+        "( (-1+2 + 9*5) - (-2 +": ["2"], "((-1 + 2 + 9 * 6)": [],
+    }.items():  # fmt: skip
+        assert [hit.question for hit in index.leaks(page)] == found, page
 
 
 def test_texts_in_other_scripts() -> None:
@@ -218,22 +232,44 @@ def pasted(question: str, page: str, random: Random) -> str:
     return f"{page[:at]} {question} {page[at:]}"
 
 
+TOLD_WHEN_CUT = {  # of the questions, the share of which six tenths are more than anybody might write
+    "arc_easy": 0.92, "bigbench_misconceptions": 0.96, "bigbench_strategy_qa": 0.88, "boolq_800": 0.91,
+    "commonsense_qa": 0.84, "copa": 0.70, "human_eval": 1.0, "mmlu_dev_cot": 0.90, "piqa": 0.47,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("dress", DRESSES)
-def test_real_questions_pasted_into_web_pages_are_all_found(
+def test_real_questions_pasted_into_web_pages_are_found(
     benchmarks: Benchmarks, clean_pages: list[str], dress: str
 ) -> None:
-    """Of nine benchmarks, every question of 24 letters or more; cut to 60 %, those of 60 letters or more."""
+    """Whole, all but those listed as too short; cut to 60 %, all of 24 letters and three content words or more."""
     random = Random(3)
-    least = 60 if "cut" in dress else 24
-    questions = [q for q in benchmarks.questions if len(letters(q.text)) >= least]
-    missed = []
-    for question in random.sample(questions, 150):
-        page = pasted(DRESSES[dress](question.text, random), random.choice(clean_pages[:481]), random)
-        if (question.benchmark, question.id) not in {(hit.benchmark, hit.question) for hit in benchmarks.leaks(page)}:
-            missed.append(question.text)
-    only_wording = [text for text in missed if "cut" in dress and re.match("(Which|Is the following|What) ", text)]
-    assert missed == only_wording
-    assert len(missed) <= 4
+    questions = random.sample(benchmarks.questions, 200)
+    missed = [
+        question
+        for question in questions
+        if not benchmarks.leaks(pasted(DRESSES[dress](question.text, random), random.choice(clean_pages[:481]), random))
+    ]
+    if "cut" not in dress:
+        assert set(missed) <= set(benchmarks.too_short)
+    assert not [q for q in missed if "cut" in dress and len(letters(cut(q.text))) >= 34]
+    told = sum(TOLD_WHEN_CUT[q.benchmark] if "cut" in dress else 0.98 for q in questions)
+    assert len(questions) - len(missed) > told - 10  # the sample's spread
+
+
+@pytest.mark.slow
+def test_every_real_question_is_found_as_often_as_said(benchmarks: Benchmarks, clean_pages: list[str]) -> None:
+    random = Random(7)
+    short = [page[:400] for page in clean_pages[:481]]
+    for benchmark, least in TOLD_WHEN_CUT.items():
+        questions = [q for q in benchmarks.questions if q.benchmark == benchmark]
+        found = {True: 0, False: 0}
+        for question in questions:
+            for whole in found:
+                text = question.text if whole else cut(question.text)
+                found[whole] += bool(benchmarks.leaks(pasted(repunctuated(text, random), random.choice(short), random)))
+        assert found[False] >= least * len(questions), benchmark
+        assert found[True] >= len(questions) - sum(q.benchmark == benchmark for q in benchmarks.too_short), benchmark
 
 
 def test_gsm8k_pasted_is_all_found(shared_data: Path, clean_pages: list[str]) -> None:
