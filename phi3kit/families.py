@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from phi3kit.errors import UserError
 from phi3kit.records import Conversation, Document, Pictures, Preference
 
 if TYPE_CHECKING:
@@ -253,6 +254,17 @@ class VisionEncoder(nn.Module, Family, ABC):
     @abstractmethod
     def count(self, grid: tuple[int, int]) -> int:
         """How many rows an image with this grid of crops has."""
+
+    def on_device(self, grid: tuple[int, int]) -> nn.Module:
+        """A module with the same weights that reads one enlarged and padded image, cut into this grid of crops inside.
+
+        Its `forward` takes the pixels, [3, rows * view, columns * view] fp32 of 0 to 255, and returns the image's rows,
+        [1, N, D].
+
+        Raises:
+            UserError: it has no such form. The default.
+        """
+        raise UserError(f"{type(self).__name__} has no form that a device can run; export a net without vision")
 
 
 # ------------------------------------------------------------------------------------ public checkpoints
@@ -587,6 +599,12 @@ class Quantizer(Family, ABC):
 
     calibrated: bool = False  # True: it wants text; blocks and head come with `run`, the net at once is refused
 
+    surveys: bool = False  # True: it wants to see every part, float, before `plan` and the first part to quantize
+
+    def survey(self, part: nn.Module, name: str, run: Callable[[], Iterator[Tensor]]) -> None:
+        """See a float part (also ``norm``) with what it puts out on the text. It is left as it is. Default: no look."""
+        return None
+
     def plan(self, net: nn.Module) -> None:
         """See the whole net, perhaps on the meta device, before its first part comes. Default: nothing to plan.
 
@@ -623,11 +641,33 @@ class Backend(Family, ABC):
     """Lowers an exported program to a device. Law: the lowered program computes what the eager net does."""
 
     @abstractmethod
-    def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
-        """The `.pte` file's content. `metadata` become its constant methods."""
+    def lower(
+        self,
+        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        metadata: Mapping[str, Any],
+    ) -> bytes:
+        """The `.pte` file's content.
 
-    def write(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any], file: Path) -> None:
-        """Write what `lower` gives. Override it where a large program need not be in memory at once."""
+        Args:
+            program: what becomes the method ``forward``, or several by the names of their methods.
+            metadata: its constant methods.
+        """
+
+    def write(
+        self,
+        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        metadata: Mapping[str, Any],
+        file: Path,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write what `lower` gives. Override it where a large program need not be in memory at once.
+
+        Args:
+            program: as `lower`'s.
+            metadata: as `lower`'s.
+            file: the `.pte`.
+            release: gives memory of weights back that can be read again; to be called now and then.
+        """
         file.write_bytes(self.lower(program, metadata))
 
     @property

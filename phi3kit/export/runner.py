@@ -37,8 +37,7 @@ class Runner:
     """
 
     def __init__(self, model: Path, vocab_size: int, folder: Path) -> None:
-        tokenizer = folder / "tokenizer.json"
-        tokenizer.write_text(json.dumps(tokenizer_of_ids(vocab_size)))
+        tokenizer = write_tokenizer_of_ids(folder, vocab_size)
         executorch_ops.register()
         torchvision_ops.declare()
         with silenced():
@@ -66,6 +65,13 @@ class Runner:
         """Begin at position 0."""
         with silenced():
             self._runner.reset()
+
+
+def write_tokenizer_of_ids(folder: Path, vocab_size: int) -> Path:
+    """The tokenizer below as a file in the folder."""
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(tokenizer_of_ids(vocab_size)))
+    return file
 
 
 def tokenizer_of_ids(vocab_size: int) -> dict[str, object]:

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from phi3kit.export.lean_lowering import lean
 from phi3kit.families import Backend
 from phi3kit.native_output import silenced
+
+if TYPE_CHECKING:
+    from executorch.exir import ExecutorchProgramManager
 
 
 @final
 class XNNPACK(Backend):
     """Lowers to XNNPACK, ExecuTorch's CPU delegate; what it does not take stays with ExecuTorch's own kernels."""
 
-    def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+    def lower(
+        self,
+        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        metadata: Mapping[str, Any],
+    ) -> bytes:
         """The `.pte`. One partitioner takes quantized and float operators alike: fewer calls than the pair
         ExecuTorch's own exporter uses, and the same kernels.
 
         A program can be lowered once (torch 2.13); trace it again for another time.
         """
         with silenced():
-            return self._lower(program, metadata)
+            return self._lowered(program, metadata).buffer
 
-    def _lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+    def write(
+        self,
+        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        metadata: Mapping[str, Any],
+        file: Path,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`lower` into a file, with no more in memory than the packed weights; layers that are alike share the work."""
+        with silenced(), lean(release):
+            lowered = self._lowered(program, metadata)
+            with file.open("wb") as stream:
+                lowered.write_to_file(stream)
+
+    def _lowered(
+        self,
+        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        metadata: Mapping[str, Any],
+    ) -> ExecutorchProgramManager:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
         from executorch.exir.passes import MemoryPlanningPass
@@ -32,12 +58,12 @@ class XNNPACK(Backend):
         from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 
         edge = to_edge_transform_and_lower(
-            program,
+            dict(program) if isinstance(program, Mapping) else program,
             partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
             constant_methods=dict(metadata),
         )
-        lowered = edge.to_executorch(
+        return edge.to_executorch(
             ExecutorchBackendConfig(
                 extract_delegate_segments=True,
                 passes=[QuantFusionPass()],  # an embedding's lookup and scaling become one operator
@@ -46,7 +72,6 @@ class XNNPACK(Backend):
                 sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
             )
         )
-        return lowered.buffer
 
     @property
     def delegates(self) -> frozenset[str]:

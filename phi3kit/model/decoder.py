@@ -126,8 +126,13 @@ class Decoder(nn.Module):
         if positions_BT is None:
             start = cache.length if cache is not None else 0
             positions_BT = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device)[None]
+        return self.through_blocks(self.embed(tokens_BT, pictures), positions_BT, documents_BT, cache)
+
+    def through_blocks(
+        self, x_BTD: Tensor, positions_BT: Tensor, documents_BT: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """`hidden` from what `embed` gave, [B, T, D]."""
         rotation = self.position(positions_BT)
-        x_BTD = self.embed(tokens_BT, pictures)
         for block in self.layers:
             x_BTD = block(x_BTD, rotation, documents_BT, cache)
         return self.norm(x_BTD)

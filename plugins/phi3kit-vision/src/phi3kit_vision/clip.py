@@ -28,12 +28,21 @@ class Embeddings(nn.Module):
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(hidden))
         self.patch_embedding = nn.Conv2d(3, hidden, kernel_size=patch, stride=patch, bias=False)
-        self.position_embedding = nn.Embedding((image // patch) ** 2 + 1, hidden)
+        self.position_embedding = Places((image // patch) ** 2 + 1, hidden)
 
     def forward(self, pixels_NCYX: Tensor) -> Tensor:
         patches_NPC = self.patch_embedding(pixels_NCYX).flatten(2).transpose(1, 2)
         first_N1C = self.class_embedding.expand(len(patches_NPC), 1, -1)
         return torch.cat((first_N1C, patches_NPC), dim=1) + self.position_embedding.weight
+
+
+@final
+class Places(nn.Module):
+    """A vector for each place, all of which are always used: no lookup, and nothing for a quantizer of lookups."""
+
+    def __init__(self, places: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(places, hidden))
 
 
 @final

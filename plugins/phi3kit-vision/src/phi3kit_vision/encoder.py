@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from phi3kit import Dims, Pictures, UserError
 from phi3kit.families import VisionEncoder
 from phi3kit_vision.clip import CLIPTower
+from phi3kit_vision.device import FixedGridVision
 from phi3kit_vision.hd import count_rows
 
 
@@ -81,6 +82,9 @@ class CLIPVision(VisionEncoder):
 
     def count(self, grid: tuple[int, int]) -> int:
         return count_rows(grid, self.side)
+
+    def on_device(self, grid: tuple[int, int]) -> nn.Module:
+        return FixedGridVision(self, grid)
 
     def forward(self, pictures: Pictures) -> Tensor:
         features_VPC = self.features(pictures.pixels_VCYX)
