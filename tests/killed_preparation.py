@@ -17,7 +17,7 @@ from phi3kit.corpus.minhash import MinHash
 
 NO_DIGITS = str.maketrans("0123456789", "ghijklmnop")
 STAGES = (
-    *("read", "sift", "hashes", "duplicates", "signatures", "near-duplicates", "score", "scored", "choose"),
+    *("divide", "read", "sift", "hashes", "duplicates", "signatures", "near-duplicates", "score", "scored", "choose"),
     *("exercises", "chats", "tokenizer", "encode", "tokens"),  # in the order in which they are run
 )
 

@@ -11,10 +11,12 @@ import io
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
 from phi3kit.corpus.extractors import HTML, TIMED_OUT, Markdown, PlainText
+from phi3kit.corpus.parts import AT_ONCE, Divisible, Part, joined, parts_of_lines
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -25,6 +27,8 @@ BY_SUFFIX: dict[str, type[Extractor]] = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
 }
 ROWS_AT_ONCE = 1000  # of a Parquet or Arrow file in memory
+PACKED_PARTS = 8  # of a packed file: whoever reads a part of it unpacks all before it
+WHOLE = Part(0, 0, 2**62)
 UNREADABLE = "unreadable"  # metadata key: why a document has no text; `prepare` rejects and lists it
 
 
@@ -101,7 +105,7 @@ def each_file(reader: Reader) -> Iterator[Document]:
 
 
 @final
-class JSONLines(Reader):
+class JSONLines(Reader, Divisible):
     """Each line of a .jsonl file (also .gz, .zst) is a document.
 
     Args:
@@ -123,7 +127,20 @@ class JSONLines(Reader):
 
     def read_file(self, name: str, file: Path) -> Iterator[Document]:
         """The lines of one file."""
-        for number, line in enumerate(_lines(file), start=1):
+        return self.read_part(name, file, WHOLE)
+
+    def parts(self, file: Path, bytes_at_once: int) -> list[Part]:
+        """Lines; of a packed file, in a few parts."""
+        try:
+            with file.open("rb") as raw:
+                parts = parts_of_lines(_unpacked(raw, file), bytes_at_once)
+        except (OSError, EOFError) as error:
+            raise UserError(f"cannot read {file}: {error}") from error
+        return joined(parts, PACKED_PARTS) if file.suffix in (".gz", ".zst") else parts
+
+    def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
+        """The lines of one part."""
+        for number, line in enumerate(_lines(file, part), start=part.before + 1):
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -134,7 +151,7 @@ class JSONLines(Reader):
 
 
 @final
-class ParquetFiles(Reader):
+class ParquetFiles(Reader, Divisible):
     """Each row of a .parquet file is a document.
 
     Args:
@@ -156,6 +173,32 @@ class ParquetFiles(Reader):
 
     def read_file(self, name: str, file: Path) -> Iterator[Document]:
         """The rows of one file."""
+        return self.read_part(name, file, WHOLE)
+
+    def parts(self, file: Path, bytes_at_once: int) -> list[Part]:
+        """Row groups."""
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            about = pyarrow.parquet.ParquetFile(file).metadata
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not readable as Parquet: {error}") from error
+        parts: list[Part] = []
+        size = rows = 0
+        for i in range(about.num_row_groups):
+            group = about.row_group(i)
+            if parts and size < bytes_at_once:
+                parts[-1] = parts[-1]._replace(records=parts[-1].records + group.num_rows)
+            else:
+                parts.append(Part(i, rows, group.num_rows))
+                size = 0
+            size += sum(group.column(j).total_compressed_size for j in range(group.num_columns))
+            rows += group.num_rows
+        return parts
+
+    def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
+        """The rows of one part."""
         import pyarrow
         import pyarrow.parquet
 
@@ -163,9 +206,10 @@ class ParquetFiles(Reader):
         try:
             table = pyarrow.parquet.ParquetFile(file)
             present = [column for column in columns if column in table.schema_arrow.names]
-            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, columns=present)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            for number, row in enumerate(rows, start=1):
+            groups = range(part.start, table.num_row_groups)
+            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=groups, columns=present)
+            rows = islice((row for batch in batches for row in batch.to_pylist()), part.records)
+            for number, row in enumerate(rows, start=part.before + 1):
                 place = f"{file}, row {number}"
                 yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
         except (pyarrow.ArrowException, OSError) as error:
@@ -202,18 +246,30 @@ def _bytes(file: Path) -> bytes:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _lines(file: Path, part: Part) -> Iterator[str]:
     """Lines of a JSONL file, one at a time, unpacked by its suffix."""
-    number = 0
+    number = part.before
     try:
         with file.open("rb") as raw:
-            for number, line in enumerate(_unpacked(raw, file), start=1):  # noqa: B007 (told on error)
+            stream = _unpacked(raw, file)
+            _skip(stream, part.start)
+            lines = islice(stream, part.records)
+            for number, line in enumerate(lines, start=part.before + 1):  # noqa: B007 (told on error)
                 yield line.decode("utf-8")
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise UserError(f"{file}:{number} is not UTF-8 at byte {error.start} (0x{bad:02x}) of the line") from error
     except (OSError, EOFError) as error:
         raise UserError(f"cannot read {file}: {error}") from error
+
+
+def _skip(stream: Any, n: int) -> None:
+    """Go on by so many bytes: a packed stream is unpacked to there."""
+    if n and isinstance(stream, io.BufferedReader) and stream.seekable():
+        stream.seek(n)
+        return
+    while n and (block := stream.read(min(n, AT_ONCE))):
+        n -= len(block)
 
 
 def _unpacked(raw: io.BufferedReader, file: Path) -> Any:

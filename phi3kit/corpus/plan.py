@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from phi3kit.corpus.engine.stage import Done, File
 from phi3kit.corpus.engine.store import Store
 from phi3kit.corpus.files import find
+from phi3kit.corpus.parts import Divisible
 from phi3kit.corpus.scores import distributions
 from phi3kit.corpus.stages.choose import Choose, also_held_out
 from phi3kit.corpus.stages.duplicates import Duplicates, Hashes
 from phi3kit.corpus.stages.encode import Encode, Vocabulary
 from phi3kit.corpus.stages.made import Chats, Exercises
 from phi3kit.corpus.stages.near import NearDuplicates, Signatures
-from phi3kit.corpus.stages.read import Piece, Read, pieces_of
+from phi3kit.corpus.stages.read import Divide, Piece, Read, pieces_of
 from phi3kit.corpus.stages.score import Score
 from phi3kit.corpus.stages.scored import Scored
 from phi3kit.corpus.stages.screen import Questions
@@ -59,7 +60,18 @@ class Plan:
             there = [(s.name, s.reader, s.synthetic) for s in self.asked.sources if s.is_there()]
             readers = [*there, *(("", reader, False) for reader in self.asked.readers)]
             size = self.asked.shard_bytes
-            return [piece for name, reader, made in readers for piece in pieces_of(name, reader, size, made)]
+            pieces = [piece for name, reader, made in readers for piece in pieces_of(name, reader, size, made)]
+        return self._divided(pieces)
+
+    def _divided(self, pieces: list[Piece]) -> list[Piece]:
+        """Large files in parts, where their readers can read parts."""
+        size = self.asked.shard_bytes
+        large = [piece for piece in pieces if piece.bytes > size and isinstance(piece.reader, Divisible)]
+        if not large:
+            return pieces
+        stage = Divide(large, size)
+        parts = dict(zip(map(id, large), stage.parts(self.store.run(stage)), strict=True))
+        return [part for piece in pieces for part in parts.get(id(piece), [piece])]
 
     @cached_property
     def sift(self) -> Done:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
 from phi3kit.corpus.extractors import HTML
-from phi3kit.corpus.files import UNREADABLE, document_of, each_file, fields_of, find
+from phi3kit.corpus.files import UNREADABLE, WHOLE, document_of, each_file, fields_of, find
+from phi3kit.corpus.parts import Divisible, Part
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -16,7 +18,7 @@ PAGES = ("text/html", "application/xhtml+xml")
 
 
 @final
-class WARC(Reader):
+class WARC(Reader, Divisible):
     """Each HTML page of web archives (.warc, .warc.gz) is a document, under its record's id.
 
     A page that has no readable text is listed among the rejected.
@@ -39,12 +41,35 @@ class WARC(Reader):
 
     def read_file(self, name: str, file: Path) -> Iterator[Document]:
         """The pages of one archive."""
+        return self.read_part(name, file, WHOLE)
+
+    def parts(self, file: Path, bytes_at_once: int) -> list[Part]:
+        """Records, of whatever type; of archives packed record by record, as they should be."""
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+
+        parts = [Part(0, 0, 0)]
+        try:
+            with file.open("rb") as stream:
+                records = ArchiveIterator(stream)
+                for number, _ in enumerate(records):
+                    start = records.get_record_offset()
+                    if start - parts[-1].start >= bytes_at_once:
+                        parts.append(Part(start, number, 0))
+                    parts[-1] = parts[-1]._replace(records=parts[-1].records + 1)
+        except (ArchiveLoadFailed, OSError, EOFError) as error:
+            raise UserError(f"{file} is not readable as WARC: {error}") from error
+        return parts
+
+    def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
+        """The pages of one part."""
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
 
         try:
             with file.open("rb") as stream:
-                for number, record in enumerate(ArchiveIterator(stream), start=1):
+                stream.seek(part.start)
+                for number, record in enumerate(islice(ArchiveIterator(stream), part.records), start=part.before + 1):
                     if record.rec_type == "response" and _is_page(record):
                         yield self._document(record, f"{name}:{number}", f"{file}, record {number}")
         except (ArchiveLoadFailed, OSError, EOFError) as error:

@@ -16,6 +16,7 @@ from phi3kit.corpus.engine.describe import describe, sha256_of
 from phi3kit.corpus.engine.stage import Done, Stage
 from phi3kit.corpus.extractors import TIMED_OUT
 from phi3kit.corpus.files import UNREADABLE
+from phi3kit.corpus.parts import Divisible, Part
 from phi3kit.corpus.queries import SYNTHETIC
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.shards import ShardWriter, read_columns
@@ -36,12 +37,14 @@ class Piece:
         reader: reads it.
         files: (name for ids, file); empty: the reader has none.
         synthetic: whether its documents are marked as such.
+        part: which records of its one file; None: all of them.
     """
 
     source: str
     reader: Reader
     files: tuple[tuple[str, Path], ...]
     synthetic: bool = False
+    part: Part | None = None
 
     @property
     def bytes(self) -> int:
@@ -52,12 +55,16 @@ class Piece:
         """Files count by name, size and time of change: reading them all to know would take as long as the work."""
         stats = [(name, file.stat()) for name, file in self.files]
         known = [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
-        return [self.source, self.synthetic, describe(vars(self.reader), contents=False), str(type(self.reader)), known]
+        reader = [describe(vars(self.reader), contents=False), str(type(self.reader))]
+        return [self.source, self.synthetic, *reader, known, *([list(self.part)] if self.part else [])]
 
     def documents(self) -> Iterator[Document]:
         """All documents of the piece, each under the source's name."""
         documents: Iterator[Document] = self.reader.read()
-        if self.files:
+        if self.part is not None:
+            assert isinstance(self.reader, Divisible)
+            documents = self.reader.read_part(*self.files[0], self.part)
+        elif self.files:
             documents = chain.from_iterable(self.reader.read_file(name, file) for name, file in self.files)
         return map(self._named, documents)
 
@@ -67,7 +74,7 @@ class Piece:
 
 
 def pieces_of(source: str, reader: Reader, bytes_at_once: int, synthetic: bool = False) -> Iterator[Piece]:
-    """A source in pieces of about so many bytes; a larger file is a piece of its own."""
+    """A source in pieces of about so many bytes; a larger file is a piece of its own (see `Divide`)."""
     group: list[tuple[str, Path]] = []
     size = 0
     for name, file in reader.files():
@@ -78,6 +85,36 @@ def pieces_of(source: str, reader: Reader, bytes_at_once: int, synthetic: bool =
         group.append((name, file.absolute()))
         size += more
     yield Piece(source, reader, tuple(group), synthetic)
+
+
+@dataclass(frozen=True)
+class Divide(Stage):
+    """Where the parts of large files begin.
+
+    Args:
+        pieces: one large file each, of readers that are `Divisible`; one per rank.
+        bytes_at_once: size of a part.
+    """
+
+    name = "divide"
+    pieces: Sequence[Piece]
+    bytes_at_once: int
+
+    @property
+    def ranks(self) -> int:
+        """One per file."""
+        return len(self.pieces)
+
+    def work(self, rank: int, folder: Path) -> dict[str, Any]:
+        """Count the parts; no files."""
+        piece = self.pieces[rank]
+        assert isinstance(piece.reader, Divisible)
+        return {"parts": piece.reader.parts(piece.files[0][1], self.bytes_at_once)}
+
+    def parts(self, done: Done) -> list[list[Piece]]:
+        """Each piece in parts."""
+        counts = [rank["parts"] for rank in done.counts()]
+        return [[replace(p, part=Part(*part)) for part in parts] for p, parts in zip(self.pieces, counts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -126,6 +163,8 @@ class Read(Stage):
                 writer.write(document)
             _close(writer, shards)
         inputs = {name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in piece.files}
+        if piece.part is not None and piece.part.before:
+            inputs = {}  # the first part says what the file was
         return {"sources": sources, "shards": shards, "timed_out": timed_out, "inputs": inputs}
 
     def check(self, done: Done) -> None:
