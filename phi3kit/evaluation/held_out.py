@@ -20,9 +20,10 @@ class HeldOutText:
     Args:
         name: what tables and plots call it.
         reader: where the texts come from.
-        passage: characters of a passage at most, where paragraphs allow; 0: each document is one.
+        passage: characters of a passage at most; runs of spaces in it become one. 0: each document, as it is, is one.
         passages: measure at most so many, spread evenly over all; null: all.
         without: leave out paragraphs with any of these in them: what is left of markup.
+        paragraph: leave out paragraphs of fewer characters: headings, and what stands around lost formulas.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class HeldOutText:
         passage: int = 2000,
         passages: int | None = None,
         without: Sequence[str] = (),
+        paragraph: int = 1,
     ) -> None:
         if passage < 0 or (passages is not None and passages < 1):
             raise UserError(f"{name!r} has passages of {passage} characters, {passages} of them; give positive numbers")
         self.name, self.reader, self.passage, self.passages = name, reader, passage, passages
-        self.without = list(without)
+        self.without, self.paragraph = list(without), paragraph
 
     def read(self) -> list[str]:
         """The passages, in order. Raises `UserError` where there are none."""
@@ -47,10 +49,12 @@ class HeldOutText:
         return [found[i * len(found) // wanted] for i in range(wanted)]
 
     def _parts(self, text: str) -> Iterator[str]:
-        paragraphs = [p for p in text.split("\n\n") if p.strip() and not any(mark in p for mark in self.without)]
         if not self.passage:
-            yield from ["\n\n".join(paragraphs)] * bool(paragraphs)
+            yield from [text] * bool(text.strip())
             return
+        lines = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+        long = (p.strip("\n") for p in lines.split("\n\n") if len(p.strip("\n")) >= self.paragraph)
+        paragraphs = [p for p in long if not any(mark in p for mark in self.without)]
         part = ""
         for paragraph in (piece for whole in paragraphs for piece in _cut(whole, self.passage)):
             if part and len(part) + len(paragraph) + 2 > self.passage:

@@ -72,7 +72,7 @@ def reader(folder: Path, *texts: str) -> JSONLines:
 
 
 def test_passages_are_whole_paragraphs(tmp_path: Path) -> None:
-    paragraphs = [f"paragraph {i} " + "word " * 10 for i in range(9)]
+    paragraphs = [f"paragraph {i} " + " ".join(["word"] * 10) for i in range(9)]
     text = HeldOutText("text", reader(tmp_path, "\n\n".join(paragraphs), "{: markup}\n\nshort"), 150, without=["{:"])
     passages = text.read()
     assert "\n\n".join(passages) == "\n\n".join([*paragraphs, "short"])
@@ -80,8 +80,12 @@ def test_passages_are_whole_paragraphs(tmp_path: Path) -> None:
     assert len(passages) == 6
     fewer = HeldOutText("text", text.reader, 150, passages=3, without=["{:"]).read()
     assert fewer == [passages[0], passages[2], passages[4]]
+    longer = HeldOutText("text", text.reader, 150, without=["{:"], paragraph=6).read()
+    assert "\n\n".join(longer) == "\n\n".join(paragraphs)
     whole = HeldOutText("text", text.reader, 0).read()
-    assert whole == ["\n\n".join(paragraphs), "{: markup}\n\nshort"]
+    assert whole == ["\n\n".join(paragraphs), "{: markup}\n\nshort"], "as it is"
+    spaced = HeldOutText("text", reader(tmp_path, "one  two\t three \n  \n\n four\n  five\n")).read()
+    assert spaced == ["one two three\n\nfour\nfive"]
 
 
 def test_a_long_paragraph_is_cut_between_words(tmp_path: Path) -> None:
