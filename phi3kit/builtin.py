@@ -74,7 +74,7 @@ def phi3kit_components() -> list[type]:
         PreferenceBatches,
         TokenStream,
     )
-    from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight
+    from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight, MixedPrecision
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     return [
@@ -148,5 +148,6 @@ def phi3kit_components() -> list[type]:
         Int8DynamicInt4Weight,
         Int8DynamicInt8Weight,
         GPTQ,
+        MixedPrecision,
         XNNPACK,
     ]

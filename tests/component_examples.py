@@ -111,12 +111,14 @@ def examples() -> dict[str, dict[str, Build]]:
     from phi3kit.corpus.filters import BannedWords
     from phi3kit.model import LongRoPE
     from phi3kit.phases import ConversationBatches, PreferenceBatches, TokenStream
+    from phi3kit.quantizers import MixedPrecision
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     partial = functools.partial
     chat, pairs = ({split: folder / f"{split}.jsonl" for split in ("train", "heldout")} for folder in (
         corpus() / "data" / "chat", corpus() / "data" / "preferences"))  # fmt: skip
     return {
+        "MixedPrecision": {"": partial(MixedPrecision, "78KB")},
         **scorer_examples.examples(),
         "LongRoPE": {
             "switching": partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16),

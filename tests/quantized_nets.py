@@ -8,11 +8,10 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from phi3kit.model import Decoder
+from phi3kit.model import Decoder, GatedMLP, GroupedQueryAttention, RoPE
 from phi3kit.records import Dims
-from phi3kit.testing import tiny
 
-ROW, ROWS = 48, 40
+ROW, ROWS = 48, 136
 
 
 @functools.cache
@@ -36,13 +35,17 @@ def rows_of_text() -> list[Tensor]:
 
 
 @functools.cache
+@torch.enable_grad()
 def _trained() -> Decoder:
-    net = tiny.net(Dims(64, 64, 2, 4, n_kv_heads=2, intermediate_size=128, context=ROW)).train()
+    torch.manual_seed(0)
+    dims = Dims(64, 64, 2, 4, n_kv_heads=2, intermediate_size=128, context=ROW)
+    net = Decoder(dims, [GroupedQueryAttention], [GatedMLP], RoPE, init_std=0.05).train()
     text_BT = torch.stack(rows_of_text()[:-8])
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    for _ in range(60):
-        logits_BTV = net(text_BT[:, :-1])
-        loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), text_BT[:, 1:].flatten())
+    for step in range(120):
+        rows_BT = text_BT[step % 4 :: 4]
+        logits_BTV = net(rows_BT[:, :-1])
+        loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), rows_BT[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

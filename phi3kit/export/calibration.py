@@ -6,6 +6,7 @@ Only one block and the text's hidden states need be in memory. Shapes: T tokens 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -71,25 +72,39 @@ def quantize_net(net: Decoder, quantizer: Quantizer, rows: Iterable[Tensor] = ()
     Raises:
         UserError: the quantizer wants text and there is none, or cannot quantize this net.
     """
+    rows = list(rows)
+    check_text(quantizer, rows)
+    if quantizer.surveys:
+        survey_net(net.float(), quantizer, rows)
     quantizer.plan(net)
     if not quantizer.calibrated:
         quantizer.quantize(net)
         return
-    rows = list(rows)
-    check_text(quantizer, rows)
     net.float()
     quantizer.quantize(net.embed_tokens, "embed_tokens")
     states = HiddenStates(net, rows)
     for number, block in enumerate(net.layers):
-        quantizer.quantize_block(block, f"layers.{number}", lambda block=block: states.through(block))  # type: ignore[misc]
+        quantizer.quantize_block(block, f"layers.{number}", partial(states.through, block))
         states.pass_through(block)
     states.pass_each(net.norm)
     quantizer.quantize_block(net.lm_head, "lm_head", lambda: states.each(net.lm_head))
 
 
+def survey_net(net: Decoder, quantizer: Quantizer, rows: Sequence[Tensor]) -> None:
+    """Show a quantizer every part of a float net that is whole in memory."""
+    quantizer.survey(net.embed_tokens, "embed_tokens", lambda: (net.embed(row_T[None]) for row_T in rows))
+    states = HiddenStates(net, rows)
+    for number, block in enumerate(net.layers):
+        quantizer.survey(block, f"layers.{number}", partial(states.through, block))
+        states.pass_through(block)
+    quantizer.survey(net.norm, "norm", lambda: states.each(net.norm))
+    states.pass_each(net.norm)
+    quantizer.survey(net.lm_head, "lm_head", lambda: states.each(net.lm_head))
+
+
 def check_text(quantizer: Quantizer, rows: Sequence[Tensor]) -> None:
     """Raise `UserError` where a calibrated quantizer has no text."""
-    if quantizer.calibrated and not rows:
+    if (quantizer.calibrated or quantizer.surveys) and not rows:
         raise UserError(
             f"{type(quantizer).__name__} fits weights to text and has none; "
             "give `calibration:`, a folder of token chunks or a file of documents or conversations"

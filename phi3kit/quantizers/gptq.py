@@ -78,22 +78,7 @@ class GPTQ(Quantizer):
         """Quantize the linear layers of a block in the order in which they run."""
         self.grids.check(block, name)
         block.float()
-        reached = set()
-        for stage in stages(block, name, run):
-            moment_II = second_moment(stage[0][1], run)
-            for full_name, layer in stage:
-                self._fit(layer, full_name, moment_II)
-                reached.add(full_name)
-        for full_name, layer in list(linears(block, name)):
-            if full_name not in reached:
-                round_linear(layer, self.grids.of_linear(full_name), "hqq")
-
-    def _fit(self, layer: nn.Linear, name: str, moment_II: Tensor) -> None:
-        grid = self.grids.of_linear(name)
-        if grid.bits == 8:
-            round_linear(layer, grid, "plain")
-        else:
-            set_linear(layer, *compensated(layer.weight, moment_II, grid, self.damping), grid)
+        fit_block(block, name, run, self.grids.of_linear, self.damping)
 
     def describe(self) -> dict[str, Any]:
         """Bits, group sizes and method."""
@@ -104,6 +89,31 @@ class GPTQ(Quantizer):
             "head": self.grids.head.describe("gptq" if self.grids.head.bits == 4 else "plain"),
             "embedding": self.grids.embedding.describe(),
         }
+
+
+def fit_block(block: nn.Module, name: str, run: Run, grid_of: Callable[[str], LinearGrid], damping: float) -> None:
+    """Quantize a block's linear layers, stage by stage; those that no text reaches are rounded.
+
+    Args:
+        block: fp32.
+        name: of the block in the net.
+        run: runs the block on its text.
+        grid_of: the grid of the linear layer of that name.
+        damping: of GPTQ.
+    """
+    reached = set()
+    for stage in stages(block, name, run):
+        moment_II = second_moment(stage[0][1], run)
+        for full_name, layer in stage:
+            grid = grid_of(full_name)
+            if grid.bits == 8:  # near enough to need no fitting
+                round_linear(layer, grid, "plain")
+            else:
+                set_linear(layer, *compensated(layer.weight, moment_II, grid, damping), grid)
+            reached.add(full_name)
+    for full_name, layer in list(linears(block, name)):
+        if full_name not in reached:
+            round_linear(layer, grid_of(full_name), "hqq")
 
 
 def stages(block: nn.Module, name: str, run: Run) -> list[list[tuple[str, nn.Linear]]]:
@@ -118,9 +128,7 @@ def stages(block: nn.Module, name: str, run: Run) -> list[list[tuple[str, nn.Lin
             seen.append((x, [(full_name, layer)]))
 
     hooks = [
-        layer.register_forward_pre_hook(
-            lambda module, inputs, full_name=full_name: note(full_name, module, inputs[0])  # type: ignore[misc]
-        )
+        layer.register_forward_pre_hook(lambda module, inputs, full_name=full_name: note(full_name, module, inputs[0]))
         for full_name, layer in linears(block, name)
     ]
     try:

@@ -64,27 +64,25 @@ def loss(net, rows):
     return F.cross_entropy(net(rows_BT[:, :-1]).flatten(0, 1), rows_BT[:, 1:].flatten())
 
 
-def test_it_recovers_what_coarse_weights_lose():
-    """One scale per row, held-out loss: quantized after training, and after some steps of training through it."""
-    quantizer, text = QUANTIZERS["a scale per row"], rows_of_text()
-    net = trained_net().requires_grad_(True)
-    with torch.no_grad():
-        best = float(loss(net, text[-8:]))
-        rounded = trained_net()
-        quantizer.quantize(rounded)
-        before = float(loss(rounded, text[-8:]))
-    imitate(net, quantizer.grids)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
-    for _ in range(20):
-        optimizer.zero_grad()
-        loss(net, text[:-8]).backward()
-        optimizer.step()
-    after = trained_net()
-    after.load_state_dict(net.state_dict())
-    quantizer.quantize(after)
-    with torch.no_grad():
-        assert best < before
-        assert float(loss(after, text[-8:])) < before - 0.3 * (before - best)
+def test_weights_trained_through_the_rounding_survive_it_better():
+    """One scale per row; loss on the learned text after the same twenty steps, with the rounding and without."""
+    quantizer, text = QUANTIZERS["a scale per row"], rows_of_text()[:32]
+    after = {}
+    for name in ("rounded", "float"):
+        net = trained_net().requires_grad_(True)
+        if name == "rounded":
+            imitate(net, quantizer.grids)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss(net, text).backward()
+            optimizer.step()
+        exported = trained_net()
+        exported.load_state_dict(net.state_dict())
+        with torch.no_grad():
+            quantizer.quantize(exported)
+            after[name] = float(loss(exported, text))
+    assert after["rounded"] < after["float"], after
 
 
 def run(folder: Path, out: str) -> Path:
