@@ -7,18 +7,19 @@
 Each round times ours, then dense `scaled_dot_product_attention` (causal, grouped heads), on the same numbers. Shown
 are medians, half of the rounds in brackets (quartiles), and the median of the rounds' ratios (above 1: ours is faster)
 beside the most that skipping could give: one over the share of the causal blocks that the pattern keeps. Memory is
-what a fresh process needed at its highest beyond the inputs (Linux).
+the most that torch's allocator held at once beyond the inputs: output and gradients, which every way needs, and what
+the way needs for itself. The last table is of sparser and denser patterns; their `spare` is the latter alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,11 @@ from phi3kit_blocksparse import fused
 from phi3kit_blocksparse.cached import after_cache
 from phi3kit_blocksparse.pattern import Pattern
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 PATTERN = Pattern(heads=32, kv_heads=8, block=64, local=16, stride=8)  # Phi-3-small
 WIDTH = 128
+DENSITIES = [(32, 4), (16, 8), (16, 32), (8, 32), (2, 64)]  # local, stride
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PASSES = ("forward", "forward + backward")
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -37,9 +40,6 @@ Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    if options.peak:
-        peak(*options.peak, options.tokens[0])
-        return
     print(f"torch {torch.__version__}, {options.threads} threads, {options.clock} clock, {options.rounds} rounds\n")
     print("| tokens | pass | blocksparse ms | dense ms | ratio | at most | blocksparse MB | dense MB |")
     print("|---|---|---|---|---|---|---|---|")
@@ -49,6 +49,10 @@ def main() -> None:
     print("\n| cache | step | blocksparse ms | dense ms | ratio | at most |\n|---|---|---|---|---|---|")
     for tokens in options.tokens:
         compare_steps(tokens, options)
+    print("\n| tokens | local | stride | kept | pass | blocksparse ms | dense / blocksparse | spare KB | dense's |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for tokens in options.tokens:
+        compare_densities(tokens, options)
 
 
 def arguments() -> argparse.Namespace:
@@ -57,7 +61,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: time of this process on all cores")
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # what the processes that measure memory are told
     return parser.parse_args()
 
 
@@ -68,8 +71,8 @@ def numbers(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def blocksparse(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
-    return fused.blocksparse(q_BTHK[0], k_BTGK[0], v_BTGK[0], PATTERN, 1 / WIDTH)[None]
+def blocksparse(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, pattern: Pattern = PATTERN) -> Tensor:
+    return fused.blocksparse(q_BTHK, k_BTGK, v_BTGK, pattern, 1 / WIDTH)
 
 
 def blocksparse_step(q_BTHK: Tensor, k_BSGK: Tensor, v_BSGK: Tensor) -> Tensor:
@@ -94,11 +97,36 @@ def run(kernel: Kernel, inputs: tuple[Tensor, ...], name: str) -> None:
 
 def compare(tokens: int, name: str, options: argparse.Namespace) -> None:
     inputs = numbers(tokens, tokens)
-    kept = PATTERN.blocks(-(-tokens // PATTERN.block))
-    density = kept.sum().item() / PATTERN.heads / (kept.shape[-1] * (kept.shape[-1] + 1) / 2)
     ours, theirs = timed((blocksparse, dense), lambda kernel: run(kernel, inputs, name), options)
-    memory = [peak_of(kernel, name, tokens, options.threads) for kernel in ("blocksparse", "dense")]
-    print(f"| {tokens:,} | {name} | {row(ours, theirs, 1 / density)} | {memory[0]:,} | {memory[1]:,} |", flush=True)
+    memory = " | ".join(f"{peak(kernel, inputs, name) / 2**20:,.2f}" for kernel in (blocksparse, dense))
+    print(f"| {tokens:,} | {name} | {row(ours, theirs, 1 / density(PATTERN, tokens))} | {memory} |", flush=True)
+
+
+def density(pattern: Pattern, tokens: int) -> float:
+    """The share of the causal blocks that it keeps."""
+    kept = pattern.blocks(-(-tokens // pattern.block))
+    return kept.sum().item() / pattern.heads / (kept.shape[-1] * (kept.shape[-1] + 1) / 2)
+
+
+def compare_densities(tokens: int, options: argparse.Namespace) -> None:
+    inputs = numbers(tokens, tokens)
+    for local, stride in DENSITIES:
+        pattern = dataclasses.replace(PATTERN, local=local, stride=stride)
+        kernel = functools.partial(blocksparse, pattern=pattern)
+        for name in PASSES:
+            ours, theirs = timed((kernel, dense), lambda kernel, name=name: run(kernel, inputs, name), options)
+            ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+            spare = " | ".join(
+                f"{(peak(x, inputs, name) - results(tokens, name)) / 2**10:,.0f}" for x in (kernel, dense)
+            )
+            what = f"{tokens:,} | {local} | {stride} | {density(pattern, tokens):.0%} | {name}"
+            print(f"| {what} | {middle(ours)} | {ratio:.2f} | {spare[0]:,.0f} | {spare[1]:,.0f} |", flush=True)
+
+
+def results(tokens: int, name: str) -> int:
+    """Bytes of the output and its logarithms; with gradients, those of the output, queries, keys and values too."""
+    vectors = PATTERN.heads if name == "forward" else 3 * PATTERN.heads + 2 * PATTERN.kv_heads
+    return 4 * tokens * (vectors * WIDTH + PATTERN.heads)
 
 
 def compare_steps(tokens: int, options: argparse.Namespace) -> None:
@@ -136,24 +164,12 @@ def middle(times: list[float]) -> str:
     return f"{median:,.1f} [{low:,.1f}–{high:,.1f}]" if median < 100 else f"{median:,.0f} [{low:,.0f}–{high:,.0f}]"
 
 
-def peak_of(kernel: str, name: str, tokens: int, threads: int) -> int:
-    """MB that a fresh process needed beyond its inputs."""
-    command = [sys.executable, __file__, "--peak", kernel, name, "--tokens", str(tokens), "--threads", str(threads)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def peak(kernel: str, name: str, tokens: int) -> None:
-    warm, inputs = numbers(64, 64), numbers(tokens, tokens)
-    run(globals()[kernel], warm, name)
-    before = kilobytes("VmRSS")
-    run(globals()[kernel], inputs, name)
-    print((kilobytes("VmHWM") - before) // 1024)
-
-
-def kilobytes(field: str) -> int:
-    """Of this process: what it holds (VmRSS), or the most it ever held (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+def peak(kernel: Kernel, inputs: tuple[Tensor, ...], name: str) -> int:
+    """The most bytes that torch's allocator held at once beyond the inputs."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run(kernel, inputs, name)
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
 
 
 if __name__ == "__main__":

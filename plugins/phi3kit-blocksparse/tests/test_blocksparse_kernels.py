@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
-from phi3kit_blocksparse import cached, flex, fused
-from phi3kit_blocksparse.packing import each_alone
+from phi3kit_blocksparse import cached, flex, fused, pieces
 from phi3kit_blocksparse.pattern import Pattern
 from slow_phi3small import attention, mask_of
+from torch.profiler import ProfilerActivity, profile
 
 PATTERNS = [
     Pattern(8, 2, 4, 3, 8),
@@ -31,11 +33,10 @@ def mask(pattern: Pattern, length: int) -> torch.Tensor:
     return mask_of(length, pattern.heads, **rule)
 
 
-@pytest.mark.parametrize("length", [1, 5, 12, 13, 64, 90])
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_fused_equals_a_dense_mask_with_gradients(pattern, length):
+def fused_equals_a_dense_mask(pattern: Pattern, length: int) -> None:
     inputs = [x.requires_grad_() for x in numbers(pattern, length)]
-    out, wanted = fused.blocksparse(*inputs, pattern, SCALE), attention(*inputs, mask(pattern, length), SCALE)
+    out = fused.blocksparse(*(x[None] for x in inputs), pattern, SCALE)[0]
+    wanted = attention(*inputs, mask(pattern, length), SCALE)
     torch.testing.assert_close(out, wanted, atol=1e-12, rtol=0)
     weight = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     found, right = (torch.autograd.grad((x * weight).sum(), inputs) for x in (out, wanted))
@@ -43,12 +44,54 @@ def test_fused_equals_a_dense_mask_with_gradients(pattern, length):
         torch.testing.assert_close(got, gradient, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("length", [1, 5, 12, 13, 64, 90])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_fused_equals_a_dense_mask_with_gradients(pattern, length):
+    fused_equals_a_dense_mask(pattern, length)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_size_of_the_pieces_changes_nothing(pattern, threads, monkeypatch):
+    for name, size in {"NEAR": 2 * pattern.block, "FAR": 6, "KEYS": 5, "TOGETHER": threads}.items():
+        monkeypatch.setattr(pieces, name, size)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    fused_equals_a_dense_mask(pattern, 90)
+
+
+def peak(pattern: Pattern, length: int, *, backward: bool) -> int:
+    """The most bytes that blocksparse attention holds at once beyond its inputs, as torch's allocator counts them."""
+    inputs = [x[None].float().requires_grad_(backward) for x in numbers(pattern, length)]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        out = fused.blocksparse(*inputs, pattern, SCALE)
+        if backward:
+            out.backward(torch.ones_like(out))
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_memory_is_that_of_the_results_and_little_more(backward, monkeypatch):
+    """Room for one piece: no more for a longer document, less for a sparser pattern."""
+    monkeypatch.setattr(pieces, "NEAR", 32)
+    monkeypatch.setattr(pieces, "FAR", 64)
+
+    def spare(pattern: Pattern, length: int) -> int:
+        vectors = (8 + 8 + 8 + 2 + 2) if backward else 8  # out, its gradient, those of q, k and v
+        logarithms = 8
+        return peak(pattern, length, backward=backward) - 4 * length * (vectors * WIDTH + logarithms)
+
+    pattern, sparser = Pattern(8, 2, 16, 4, 4), Pattern(8, 2, 16, 1, 64)
+    assert 0 < spare(sparser, 512) < 0.7 * spare(pattern, 512) < 30_000
+    assert spare(pattern, 1024) == spare(pattern, 512)
+
+
 def test_fused_at_phi_3_smalls_geometry():
     """A row of its blocks, long enough for windows, spans and a block cut short; fp32."""
     pattern = Pattern(heads=32, kv_heads=8, block=64, local=16, stride=8)
     q, k, v = (x.float().requires_grad_() for x in numbers(pattern, 1700))
     dense = pattern.mask(1700, 1700)
-    out, wanted = fused.blocksparse(q, k, v, pattern, SCALE), attention(q, k, v, dense, SCALE)
+    out, wanted = fused.blocksparse(q[None], k[None], v[None], pattern, SCALE)[0], attention(q, k, v, dense, SCALE)
     torch.testing.assert_close(out, wanted, atol=2e-5, rtol=0)
     found, right = (torch.autograd.grad(x.square().sum(), (q, k, v)) for x in (out, wanted))
     for got, gradient in zip(found, right, strict=True):
@@ -122,7 +165,7 @@ def test_packed_documents_with_gradients(way, monkeypatch):
     for x in inputs:
         x.requires_grad_()
     if way == "fused":
-        out = each_alone(lambda q, k, v: fused.blocksparse(q, k, v, pattern, SCALE), documents, *inputs)
+        out = fused.blocksparse(*inputs, pattern, SCALE, documents)
     else:
         out = flex.blocksparse(*inputs, pattern, SCALE, documents)
     total, weight = 0.0, torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

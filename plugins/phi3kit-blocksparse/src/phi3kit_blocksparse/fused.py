@@ -2,127 +2,158 @@
 
 The pieces' softmaxes join by the logarithms of their sums. Backward, each piece's kernel is given the joint logarithm
 and the joint output, and gives its share of the gradients exactly (FlashAttention, arXiv 2205.14135, appendix B.4).
-The work is that of the kept blocks and a fifth of the windows' more; nothing of size T x T exists. Products of one
-query block each are as fast on an idle machine, but they are a hundred times as many parallel regions, and wait at
-each where another process has the core.
+The work is that of the kept blocks; beyond the output and the gradients, which are written in place, there is room for
+one small piece per thread, less than dense attention's kernel takes for itself.
 
-Shapes: T tokens, H query heads, G key/value heads, K head width; pieces as in `pieces`.
+Shapes: B rows, T tokens, H query heads, G key/value heads, K head width; pieces as in `pieces`.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from phi3kit_blocksparse.packing import PADDING, runs
 from phi3kit_blocksparse.pattern import Pattern
-from phi3kit_blocksparse.pieces import add_columns, bundles, columns, spans, windows
+from phi3kit_blocksparse.pieces import Piece, far, near
 
 forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
 @torch.compiler.disable
-def blocksparse(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale: float) -> Tensor:
-    """Attention of one document over itself, [T, H, K]; computed in fp32 at least."""
-    dtype = torch.promote_types(q_THK.dtype, torch.float32)
-    q, k, v = (x.to(dtype).contiguous() for x in (q_THK, k_TGK, v_TGK))
-    out_THK = Fused.apply(q, k, v, pattern, scale)
-    return out_THK.to(q_THK.dtype)
+def blocksparse(
+    q_BTHK: Tensor,
+    k_BTGK: Tensor,
+    v_BTGK: Tensor,
+    pattern: Pattern,
+    scale: float,
+    documents_BT: Tensor | None = None,
+) -> Tensor:
+    """Attention of every document over itself, [B, T, H, K]; zeros at padding; computed in fp32 at least."""
+    dtype = torch.promote_types(q_BTHK.dtype, torch.float32)
+    q, k, v = (x.to(dtype).contiguous() for x in (q_BTHK, k_BTGK, v_BTGK))
+    out_BTHK = Fused.apply(q, k, v, pattern, scale, documents(q_BTHK, documents_BT))
+    return out_BTHK.to(q_BTHK.dtype)
+
+
+Document = tuple[int, slice]  # a row, and which of its tokens
+
+
+def documents(q_BTHK: Tensor, documents_BT: Tensor | None) -> list[Document]:
+    """Without padding."""
+    rows, length = q_BTHK.shape[:2]
+    if documents_BT is None:
+        return [(row, slice(0, length)) for row in range(rows)]
+    found = runs(documents_BT.expand(rows, length))
+    return [(run.row, slice(run.start, run.stop)) for run in found if run.number != PADDING]
 
 
 @final
 class Fused(torch.autograd.Function):
-    """All pieces forward, then all pieces backward."""
+    """All pieces of all documents forward, then backward."""
 
     @staticmethod
-    def forward(ctx: Any, q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float, documents: list[Document]
+    ) -> Tensor:
         """The output; what the backward pass needs is kept."""
-        out_THK, lse_TH = attend(q_THK, k_TGK, v_TGK, pattern, scale)
-        ctx.save_for_backward(q_THK, k_TGK, v_TGK, out_THK, lse_TH)
-        ctx.pattern, ctx.scale = pattern, scale
-        return out_THK
+        out_BTHK, lse_BTH = _room(q, documents), q.new_empty(q.shape[:3])
+        for row, tokens in documents:
+            q_THK, k_TGK, v_TGK, out_THK, lse_TH = (x[row, tokens] for x in (q, k, v, out_BTHK, lse_BTH))
+            attend(q_THK, k_TGK, v_TGK, out_THK, lse_TH, pattern, scale)
+        ctx.save_for_backward(q, k, v, out_BTHK, lse_BTH)
+        ctx.pattern, ctx.scale, ctx.documents = pattern, scale, documents
+        return out_BTHK
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_THK: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_BTHK: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v."""
-        q_THK, k_TGK, v_TGK, out_THK, lse_TH = ctx.saved_tensors
-        found = gradients(grad_THK.contiguous(), q_THK, k_TGK, v_TGK, out_THK, lse_TH, ctx.pattern, ctx.scale)
-        return *found, None, None
+        q, k, v, out_BTHK, lse_BTH = ctx.saved_tensors
+        found = (_room(q, ctx.documents), torch.zeros_like(k), torch.zeros_like(v))
+        everything = (grad_BTHK.contiguous(), q, k, v, out_BTHK, lse_BTH)
+        for row, tokens in ctx.documents:
+            document, own = Known(*(x[row, tokens] for x in everything)), [x[row, tokens] for x in found]
+            gradients(document, own[0], own[1], own[2], ctx.pattern, ctx.scale)
+        return *found, None, None, None
 
 
-def attend(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, pattern: Pattern, scale: float) -> tuple[Tensor, Tensor]:
-    """The output, [T, H, K], and the logarithm of the softmax's sum, [T, H]."""
-    kernel = functools.partial(forward_kernel, scale=scale)
-    length, near = len(q_THK), slice(0, pattern.reach)
-    out_THK, lse_TH = q_THK.new_empty(q_THK.shape), q_THK.new_empty(q_THK.shape[:2])
-    out_1HrK, lse_1Hr = kernel(*(_heads_first(x[near])[None] for x in (q_THK, k_TGK, v_TGK)), is_causal=True)
-    out_THK[near], lse_TH[near] = _heads_first(out_1HrK[0]), lse_1Hr[0].T
-    for window in windows(pattern, length):
-        keys, values, mask = window.keys(k_TGK), window.keys(v_TGK), window.mask(q_THK)
-        found = kernel(window.queries(q_THK), keys, values, attn_mask=mask)
-        for whole, part in zip((out_THK, lse_TH), found, strict=True):
-            window.queries(whole).copy_(part)
-    for bundle in bundles(pattern):
-        far = [columns(pattern, bundle, x) for x in (k_TGK, v_TGK)]
-        for span in spans(pattern, bundle, length):
-            keys, values = (x_NhcK[span.place, :, span.keys] for x_NhcK in far)
-            found = kernel(span.queries(q_THK), keys, values)
-            _join(span.queries(out_THK), span.queries(lse_TH), *found)
-    return out_THK, lse_TH
+def _room(like_BTHK: Tensor, documents: list[Document]) -> Tensor:
+    """Room for something at every token of the documents, zeros elsewhere."""
+    inside = sum(tokens.stop - tokens.start for _, tokens in documents)
+    whole = inside == like_BTHK.shape[0] * like_BTHK.shape[1]
+    return torch.empty_like(like_BTHK) if whole else torch.zeros_like(like_BTHK)
 
 
-def _join(out_NhrK: Tensor, lse_Nhr: Tensor, far_out_NhrK: Tensor, far_lse_Nhr: Tensor) -> None:
+def attend(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, out_THK: Tensor, lse_TH: Tensor, pattern: Pattern, scale: float
+) -> None:
+    """Write the output of one document, and the logarithm of each softmax's sum."""
+    kernel, threads = functools.partial(forward_kernel, scale=scale), torch.get_num_threads()
+
+    def ask(piece: Piece, keys: Tensor, values: Tensor) -> None:
+        whole = piece.queries(out_THK), piece.queries(lse_TH)
+        q, k, v = piece.queries(q_THK), piece.seen(keys), piece.seen(values)
+        found = kernel(q, k, v, is_causal=piece.causal, attn_mask=piece.mask_rc)
+        if piece.causal:
+            whole[0].copy_(found[0])
+            whole[1].copy_(found[1])
+        else:
+            _join(*whole, *found)
+
+    for piece in near(pattern, len(q_THK), q_THK, threads):
+        ask(piece, k_TGK, v_TGK)
+    for columns in far(pattern, len(q_THK), threads):
+        keys, values = columns.copy(k_TGK), columns.copy(v_TGK)
+        for piece in columns.pieces(len(q_THK), threads):
+            ask(piece, keys, values)
+
+
+def _join(out_WhrK: Tensor, lse_Whr: Tensor, more_out_WhrK: Tensor, more_lse_Whr: Tensor) -> None:
     """Attention over two sets of keys, in place of that over the first, from the logarithms of their sums."""
-    joint_Nhr = torch.logaddexp(lse_Nhr, far_lse_Nhr)
-    out_NhrK.mul_((lse_Nhr - joint_Nhr).exp_()[..., None])
-    out_NhrK.addcmul_(far_out_NhrK, (far_lse_Nhr - joint_Nhr).exp_()[..., None])
-    lse_Nhr.copy_(joint_Nhr)
+    joint_Whr = torch.logaddexp(lse_Whr, more_lse_Whr)
+    out_WhrK.mul_((lse_Whr - joint_Whr).exp_()[..., None])
+    out_WhrK.addcmul_(more_out_WhrK, (more_lse_Whr - joint_Whr).exp_()[..., None])
+    lse_Whr.copy_(joint_Whr)
 
 
-def gradients(
-    grad_THK: Tensor,
-    q_THK: Tensor,
-    k_TGK: Tensor,
-    v_TGK: Tensor,
-    out_THK: Tensor,
-    lse_TH: Tensor,
-    pattern: Pattern,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v."""
-    kernel = functools.partial(backward_kernel, dropout_p=0.0, scale=scale)
-    length, near = len(q_THK), slice(0, pattern.reach)
-    dq_THK = q_THK.new_empty(q_THK.shape)
-    dk_TGK, dv_TGK = k_TGK.new_zeros(k_TGK.shape), v_TGK.new_zeros(v_TGK.shape)
-    everything = (grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH)
-    found = kernel(*(_heads_first(x[near])[None] for x in everything), is_causal=True)
-    dq_THK[near], dk_TGK[near], dv_TGK[near] = (_heads_first(x[0]) for x in found)
-    for window in windows(pattern, length):
-        grad, q, out, lse = (window.queries(x) for x in (grad_THK, q_THK, out_THK, lse_TH))
-        keys, values, mask = window.keys(k_TGK), window.keys(v_TGK), window.mask(q_THK)
-        dq, dk, dv = kernel(grad, q, keys, values, out, lse, is_causal=False, attn_mask=mask)
-        window.queries(dq_THK).copy_(dq)
-        window.add_keys(dk_TGK, dk)
-        window.add_keys(dv_TGK, dv)
-    for bundle in bundles(pattern):
-        far = [columns(pattern, bundle, x) for x in (k_TGK, v_TGK)]
-        far_gradients = [torch.zeros_like(x_NhcK) for x_NhcK in far]
-        for span in spans(pattern, bundle, length):
-            grad, q, out, lse = (span.queries(x) for x in (grad_THK, q_THK, out_THK, lse_TH))
-            keys, values = (x_NhcK[span.place, :, span.keys] for x_NhcK in far)
-            dq, *found = kernel(grad, q, keys, values, out, lse, is_causal=False)
-            span.queries(dq_THK).add_(dq)
-            for place, part in zip(far_gradients, found, strict=True):
-                place[span.place, :, span.keys] += part
-        for whole, part in zip((dk_TGK, dv_TGK), far_gradients, strict=True):
-            add_columns(pattern, bundle, whole, part)
-    return dq_THK, dk_TGK, dv_TGK
+class Known(NamedTuple):
+    """What one document's gradients are computed from."""
+
+    grad_THK: Tensor
+    q_THK: Tensor
+    k_TGK: Tensor
+    v_TGK: Tensor
+    out_THK: Tensor
+    lse_TH: Tensor
 
 
-def _heads_first(x_THK: Tensor) -> Tensor:
-    return x_THK.transpose(0, 1)
+def gradients(known: Known, dq_THK: Tensor, dk_TGK: Tensor, dv_TGK: Tensor, pattern: Pattern, scale: float) -> None:
+    """Write the gradient of one document's queries; add those of its keys and values."""
+    kernel, threads = functools.partial(backward_kernel, dropout_p=0.0, scale=scale), torch.get_num_threads()
+    grad_THK, q_THK, k_TGK, v_TGK, out_THK, lse_TH = known
+
+    def ask(piece: Piece, keys: Tensor, values: Tensor, add: Callable[[Tensor, Tensor], None]) -> None:
+        grad, q, out, lse = (piece.queries(x) for x in (grad_THK, q_THK, out_THK, lse_TH))
+        k, v = piece.seen(keys), piece.seen(values)
+        dq, dk, dv = kernel(grad, q, k, v, out, lse, is_causal=piece.causal, attn_mask=piece.mask_rc)
+        if piece.causal:
+            piece.queries(dq_THK).copy_(dq)
+        else:
+            piece.queries(dq_THK).add_(dq)
+        add(dk_TGK, dk)
+        add(dv_TGK, dv)
+
+    for whole in near(pattern, len(q_THK), q_THK, threads):
+        for piece in whole.parts():
+            ask(piece, k_TGK, v_TGK, piece.add)
+    for columns in far(pattern, len(q_THK), threads):
+        keys, values = columns.copy(k_TGK), columns.copy(v_TGK)
+        for piece in columns.pieces(len(q_THK), threads):
+            ask(piece, keys, values, columns.add)

@@ -1,14 +1,15 @@
-"""The pieces that blocksparse attention over a whole document is made of: what goes into each, and where it comes out.
+"""The pieces that blocksparse attention over a whole document is made of: who asks, and which keys are asked.
 
-A query sees
-1. in the first `local` blocks, everything before it;
-2. later, a window of `local` blocks: `Windows` are overlapping views of the keys, each for a few query blocks;
-3. and its head's earlier columns. Laid next to each other, `stride` query blocks in a row see the same first so many
-   of them: a `Span`.
+A few query blocks, a row of R, see
+1. themselves, causally;
+2. the R - 1 oldest blocks of their windows, of which each sees one fewer than the one before it;
+3. the blocks in between, which all of them see;
+4. and their heads' earlier columns, a few at a time, copied next to each other.
 
-Queries, outputs and gradients are views everywhere: torch's fused kernel writes in the order in which they lie.
-Shapes: T tokens, H query heads, G key/value heads, K width of a head; W windows, r queries and c keys of a piece, N
-groups of h heads.
+So hardly anything is computed that the pattern leaves out. Pieces are small, so that what a kernel gives back is small
+beside the whole, however long the document; there are as many heads or rows in one as there are threads.
+Shapes: T tokens, H query heads, G key/value heads, K width of a head; W rows of r queries and c keys in a piece, h
+query and g key/value heads.
 """
 
 from __future__ import annotations
@@ -21,142 +22,151 @@ from torch import Tensor
 
 from phi3kit_blocksparse.pattern import Group, Pattern
 
-BLOCKS = 4  # query blocks of a window: fewer are slower (the kernel likes 256 queries), more see too much of each other
-WINDOWS = 4  # at once: the gradient of their keys is as many windows long
+# with these a thread's piece, Phi-3-small's, takes no more room than dense attention's kernel does for itself
+NEAR = 192  # queries of a row, and keys in columns at a time
+FAR = 512  # queries of a row for one head's columns
+KEYS = 320  # of a piece in the backward pass, and of how many query heads of a key/value head:
+TOGETHER = 2
 
 
-class Windows(NamedTuple):
-    """`number` windows for `rows` queries each, from query block `block` on."""
+class Piece(NamedTuple):
+    """Rows of queries, `apart` tokens from each other, and the keys of each, `step` tokens from each other."""
 
-    pattern: Pattern
-    block: int
+    start: int
     number: int
     rows: int
+    apart: int
+    heads: slice
+    first_key: int
+    keys: int
+    step: int
+    kv_heads: slice
+    causal: bool = False  # a row's own keys; every row has exactly one such piece, and it comes first
+    mask_rc: Tensor | None = None
 
     def queries(self, x_THK: Tensor) -> Tensor:
-        """A view, [W, H, r, K]."""
-        start = self.block * self.pattern.block
-        x_nHK = x_THK[start : start + self.number * self.rows]
-        return x_nHK.unflatten(0, (self.number, self.rows)).transpose(1, 2)
+        """A view, [W, h, r, K]; [W, h, r] of [T, H]."""
+        return _view(x_THK[self.start :, self.heads], self.number, self.apart, self.rows)
 
-    def keys(self, k_TGK: Tensor) -> Tensor:
-        """A view, [W, G, c, K]; windows overlap."""
-        start = (self.block - self.pattern.local + 1) * self.pattern.block
-        width = (self.pattern.local - 1) * self.pattern.block + self.rows
-        stop = start + width + (self.number - 1) * self.rows
-        return k_TGK[start:stop].unfold(0, width, self.rows).transpose(2, 3)
+    def seen(self, k_TGK: Tensor) -> Tensor:
+        """A view, [W, g, c, K]."""
+        return _view(k_TGK[self.first_key :, self.kv_heads], self.number, self.step, self.keys)
 
-    def add_keys(self, dk_TGK: Tensor, dk_WGcK: Tensor) -> None:
-        """Add gradients of `keys` to those of what they are views of, as many at a time as do not overlap."""
-        place_WGcK = self.keys(dk_TGK)
-        for begin in range(0, place_WGcK.shape[2], self.rows):
-            some = slice(begin, begin + self.rows)
-            place_WGcK[:, :, some] += dk_WGcK[:, :, some]
+    def add(self, dk_TGK: Tensor, dk_WgcK: Tensor) -> None:
+        """Add gradients of `seen` to those of what it is a view of, where rows share no keys."""
+        self.seen(dk_TGK).add_(dk_WgcK)
 
-    def mask(self, like: Tensor) -> Tensor:
-        """What is added to the scores, [r, c]: -inf for later keys, and for blocks before a query's own window."""
-        block, local = self.pattern.block, self.pattern.local
-        before = (local - 1) * block
-        key_1c = torch.arange(before + self.rows, device=like.device)[None]
-        query_r1 = torch.arange(before, before + self.rows, device=like.device)[:, None]
-        hidden_rc = (key_1c > query_r1) | (query_r1 // block - key_1c // block >= local)
-        return torch.zeros_like(hidden_rc, dtype=like.dtype).masked_fill_(hidden_rc, float("-inf"))
+    def parts(self) -> Iterator[Piece]:
+        """The same for the backward pass, which gives back three times as much: fewer heads and keys at a time."""
+        heads, kv_heads = (_count(x) for x in (self.heads, self.kv_heads))
+        share = heads // kv_heads
+        apart = share if share % TOGETHER else share // TOGETHER
+        most = KEYS if self.number == 1 else min(KEYS, self.apart)
+        if self.causal or self.mask_rc is not None:
+            most = self.keys
+        for first in range(self.heads.start, self.heads.start + apart):
+            some = self._replace(heads=slice(first, self.heads.stop, apart))
+            for begin in range(0, self.keys, most):
+                yield some._replace(first_key=self.first_key + begin, keys=min(most, self.keys - begin))
 
 
-def windows(pattern: Pattern, length: int) -> Iterator[Windows]:
-    """The windows of all query blocks but the first `local`; the last one may have fewer queries."""
-    whole, rows = max(0, length - pattern.reach) // (BLOCKS * pattern.block), BLOCKS * pattern.block
-    for n in range(0, whole, WINDOWS):
-        yield Windows(pattern, pattern.local + n * BLOCKS, min(WINDOWS, whole - n), rows)
-    rest = length - pattern.reach - whole * rows
-    if rest > 0:
-        yield Windows(pattern, pattern.local + whole * BLOCKS, 1, rest)
+def _count(heads: slice) -> int:
+    return len(range(heads.start, heads.stop, heads.step or 1))
 
 
-class Span(NamedTuple):
-    """Tokens of several groups of heads that see the same first so many of their own columns.
+def _view(x_ThK: Tensor, number: int, apart: int, rows: int) -> Tensor:
+    by_token, by_head, *rest = x_ThK.stride()
+    shape = (number, x_ThK.shape[1], rows, *x_ThK.shape[2:])
+    return x_ThK.as_strided(shape, (apart * by_token, by_head, by_token, *rest))
 
-    Where one group's columns begin some blocks after another's, so do its tokens: all groups' are one view.
-    """
+
+def near(pattern: Pattern, length: int, like: Tensor, threads: int) -> Iterator[Piece]:
+    """The local windows of all heads, row after row."""
+    blocks = min(pattern.local, max(1, NEAR // pattern.block))
+    rows, share = blocks * pattern.block, pattern.heads // pattern.kv_heads
+    mask_rc = _leaving(pattern.block, blocks - 1, like)
+    start = 0
+    while start < length:
+        whole = (length - start) // rows
+        number = min(whole, max(1, threads // pattern.kv_heads)) if start >= pattern.reach and whole else 1
+        for kv_heads in _runs(slice(0, pattern.kv_heads, 1), threads):
+            heads = slice(kv_heads.start * share, kv_heads.stop * share)
+            row = Piece(start, number, min(rows, length - start), rows, heads, start, 0, rows, kv_heads)
+            yield from _row(pattern, row, blocks, mask_rc)
+        start += number * rows
+
+
+def _row(pattern: Pattern, row: Piece, blocks: int, mask_rc: Tensor) -> Iterator[Piece]:
+    """One row's own keys, those that it sees less and less of, and those that all of it sees."""
+    yield row._replace(keys=row.rows, causal=True)
+    window = row.start - pattern.reach
+    shared, oldest = max(0, window + blocks * pattern.block), max(0, window + pattern.block)
+    if oldest < shared:
+        rows = min(row.rows, mask_rc.shape[0])
+        mask_rc = mask_rc[:rows, mask_rc.shape[1] - (shared - oldest) :]
+        yield row._replace(rows=rows, first_key=oldest, keys=shared - oldest, mask_rc=mask_rc)
+    if shared < row.start:
+        yield row._replace(first_key=shared, keys=row.start - shared)
+
+
+def _leaving(block: int, blocks: int, like: Tensor) -> Tensor:
+    """What is added to scores with the blocks that leave the window, [r, c]: -inf below the diagonal of blocks."""
+    place = torch.arange(blocks * block, device=like.device) // block
+    hidden_rc = place[:, None] > place[None, :]
+    return torch.zeros_like(hidden_rc, dtype=like.dtype).masked_fill_(hidden_rc, float("-inf"))
+
+
+class Columns(NamedTuple):
+    """A few of the columns of some heads: the `first` to the one before `stop`, in their order."""
 
     pattern: Pattern
-    groups: tuple[Group, ...]
-    start: int  # the first group's first token
-    rows: int
-    place: slice  # of the groups, among all of their bundle
-    keys: slice
+    group: Group
+    first: int
+    stop: int
 
-    def queries(self, x_THK: Tensor) -> Tensor:
-        """A view, [N, h, r, K]."""
-        first, (by_token, by_head, *rest) = self.groups[0], x_THK.stride()
-        by_group = 0
-        if len(self.groups) > 1:
-            columns, heads = distance(first, self.groups[1])
-            by_group = columns * self.pattern.block * by_token + heads * by_head
-        shape = (len(self.groups), first.size, self.rows, *x_THK.shape[2:])
-        strides = (by_group, first.heads.step * by_head, by_token, *rest)
-        origin = x_THK.storage_offset() + self.start * by_token + first.heads.start * by_head
-        return x_THK.as_strided(shape, strides, origin)
+    def view(self, k_TGK: Tensor) -> Tensor:
+        """Where they are, [columns, block, h, K]."""
+        block, stride = self.pattern.block, self.pattern.stride
+        blocks = k_TGK.shape[0] // block
+        k_nbhK = k_TGK[: blocks * block, self.group.kv_heads].unflatten(0, (blocks, block))
+        return k_nbhK[self.group.first :: stride][self.first : self.stop]
 
+    def copy(self, k_TGK: Tensor) -> Tensor:
+        """Side by side, [c, h, K]."""
+        return self.view(k_TGK).flatten(0, 1)
 
-def distance(one: Group, other: Group) -> tuple[int, int]:
-    """How many columns and heads later another group begins."""
-    return other.first - one.first, other.heads.start - one.heads.start
+    def add(self, dk_TGK: Tensor, dk_WhcK: Tensor) -> None:
+        """Add gradients of the first of `copy`, for each row of a piece, to those of what was copied."""
+        for dk_hcK in dk_WhcK:
+            dk_nbhK = dk_hcK.unflatten(1, (-1, self.pattern.block)).permute(1, 2, 0, 3)
+            self.view(dk_TGK)[: len(dk_nbhK)].add_(dk_nbhK)
 
-
-def bundles(pattern: Pattern) -> list[tuple[Group, ...]]:
-    """The groups, by runs of equal size and equal distances: all of Phi-3-small's are one bundle."""
-    found: list[list[Group]] = []
-    for group in sorted(pattern.groups, key=lambda group: (group.heads.step, group.size, group.first)):
-        last = found[-1] if found else []
-        alike = bool(last) and (last[0].size, last[0].heads.step) == (group.size, group.heads.step)
-        apart = alike and group.first > last[-1].first
-        if apart and (len(last) == 1 or distance(last[-1], group) == distance(last[0], last[1])):
-            last.append(group)
-        else:
-            found.append([group])
-    return [tuple(bundle) for bundle in found]
+    def pieces(self, length: int, threads: int) -> Iterator[Piece]:
+        """Who sees them; `seen` is of `copy`."""
+        pattern, group = self.pattern, self.group
+        firsts = (group.first + n * pattern.stride for n in range(self.first, self.stop))
+        starts = [pattern.reach + first * pattern.block for first in firsts]
+        for n, (start, end) in enumerate(zip(starts, [*starts[1:], length], strict=True)):
+            while start < end:
+                rows = min(FAR, end - start)
+                number = max(1, min(threads // group.size, (end - start) // rows))
+                yield Piece(start, number, rows, rows, group.heads, 0, (n + 1) * pattern.block, 0, slice(None))
+                start += number * rows
 
 
-def spans(pattern: Pattern, bundle: tuple[Group, ...], length: int) -> Iterator[Span]:
-    """The spans of a document, from the one that sees a single column on; at its end each group has its own."""
-    rows = pattern.stride * pattern.block
-    for number in range(most_columns(pattern, bundle, length)):
-        keys = slice(0, (number + 1) * pattern.block)
-        starts = [(pattern.local + group.first + number * pattern.stride) * pattern.block for group in bundle]
-        if starts[-1] + rows <= length:
-            yield Span(pattern, bundle, starts[0], rows, slice(None), keys)
-            continue
-        for n, (group, start) in enumerate(zip(bundle, starts, strict=True)):
-            if start < length:
-                yield Span(pattern, (group,), start, min(rows, length - start), slice(n, n + 1), keys)
+def far(pattern: Pattern, length: int, threads: int) -> Iterator[Columns]:
+    """All columns that anyone sees, some heads and a few columns at a time."""
+    few = max(1, NEAR // pattern.block)
+    for whole in pattern.groups:
+        number = pattern.remote(whole.first, (length - 1) // pattern.block)
+        heads_and_keys = zip(_runs(whole.heads, threads), _runs(whole.kv_heads, threads), strict=True)
+        for heads, kv_heads in heads_and_keys:
+            for first in range(0, number, few):
+                yield Columns(pattern, Group(whole.first, heads, kv_heads), first, min(first + few, number))
 
 
-def most_columns(pattern: Pattern, bundle: tuple[Group, ...], length: int) -> int:
-    """How many columns a document's last query block sees, of the group that sees most."""
-    return pattern.remote(bundle[0].first, (length - 1) // pattern.block)
-
-
-def columns(pattern: Pattern, bundle: tuple[Group, ...], k_TGK: Tensor) -> Tensor:
-    """Each group's columns next to each other, [N, h, c, K]; zeros where a group has one less."""
-    number = most_columns(pattern, bundle, k_TGK.shape[0])
-    side_by_side = k_TGK.new_zeros(len(bundle), bundle[0].size, number, pattern.block, k_TGK.shape[2])
-    for n, group in enumerate(bundle):
-        own = _columns(pattern, group, k_TGK)
-        side_by_side[n, :, : len(own)] = own.permute(2, 0, 1, 3)
-    return side_by_side.flatten(2, 3)
-
-
-def add_columns(pattern: Pattern, bundle: tuple[Group, ...], dk_TGK: Tensor, dk_NhcK: Tensor) -> None:
-    """Add gradients of `columns` to those of what they were copied from."""
-    for group, dk_hcK in zip(bundle, dk_NhcK, strict=True):
-        own = _columns(pattern, group, dk_TGK)
-        own += dk_hcK.unflatten(1, (-1, pattern.block)).permute(1, 2, 0, 3)[: len(own)]
-
-
-def _columns(pattern: Pattern, group: Group, k_TGK: Tensor) -> Tensor:
-    """Those that some query of the group's heads sees: a view, [columns, block, h, K]."""
-    blocks = k_TGK.shape[0] // pattern.block
-    number = pattern.remote(group.first, (k_TGK.shape[0] - 1) // pattern.block)
-    k_nbhK = k_TGK[: blocks * pattern.block, group.kv_heads].unflatten(0, (blocks, pattern.block))
-    return k_nbhK[group.first :: pattern.stride][:number]
+def _runs(heads: slice, most: int) -> list[slice]:
+    """Evenly spaced heads in runs of at most so many."""
+    places = range(heads.start, heads.stop, heads.step)
+    runs = [places[n : n + most] for n in range(0, len(places), most)]
+    return [slice(run.start, run.stop, run.step) for run in runs]
