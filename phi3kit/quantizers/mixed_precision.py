@@ -15,7 +15,7 @@ from phi3kit.errors import UserError
 from phi3kit.families import Quantizer
 from phi3kit.quantizers.gptq import Run, fit_block
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
-from phi3kit.quantizers.layers import embeddings, linears
+from phi3kit.quantizers.layers import Grids, embeddings, linears
 from phi3kit.quantizers.low_bit import round_embedding, round_linear
 from phi3kit.quantizers.sensitivity import Option, as_json, bytes_of, choose, least, relative_change, shown
 
@@ -46,6 +46,11 @@ class MixedPrecision(Quantizer):
         self.table: dict[str, list[Option]] = {}
         self.chosen: dict[str, Option] = {}
         self._floats: dict[str, int] = {}
+
+    def within(self, max_size: str) -> MixedPrecision:
+        """Itself, with another budget."""
+        self.max_size, self.max_bytes = max_size, bytes_of(max_size)
+        return self
 
     @torch.no_grad()
     def survey(self, part: nn.Module, name: str, run: Run) -> None:
@@ -104,6 +109,12 @@ class MixedPrecision(Quantizer):
         if name not in self.chosen:
             raise UserError(f"MixedPrecision has not measured {name}, no text passes through it; use another quantizer")
         return self.chosen[name].grid
+
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """What was chosen; before that, 4 bits in groups of 32, about the most that a budget of 4 to 5 bits gives."""
+        if self.chosen:
+            return {name: option.bytes for name, option in self.chosen.items()}
+        return Grids(LinearGrid(4, 32), LinearGrid(4, 32), EmbeddingGrid(4, 32)).bytes(net)
 
     def describe(self) -> dict[str, Any]:
         """The budget, and what was chosen for each layer."""

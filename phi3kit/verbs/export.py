@@ -41,6 +41,16 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("--backend", type=Backend | None, default=None, help="null means XNNPACK")
     parser.add_argument("--context", type=int | None, default=None, help="tokens of a conversation; null: net's")
     parser.add_argument(
+        "--max_size", "--max-size", type=str | None, default=None, help='of the program, "2.3GB": MixedPrecision'
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path | None,
+        default=None,
+        help="what quantizers are fitted to: a folder of token chunks, or JSONL of documents or conversations",
+    )
+    parser.add_argument("--calibration_tokens", type=int, default=8192, help="how much of it is read")
+    parser.add_argument(
         "--heldout", type=Path | None, default=None, help="folder of token chunks to measure lost quality on"
     )
     parser.add_argument(
@@ -79,6 +89,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.export.report import closing, headline
     from phi3kit.export.stages import Stages
     from phi3kit.export.stream import FOLDER, Stream
+    from phi3kit.export.survey import survey
     from phi3kit.serve import BundleEngine
     from phi3kit.text import stop_ids
 
@@ -86,7 +97,9 @@ def export(recipe: Recipe) -> dict[str, Any]:
     stages = Stages(order.seconds())
     partial = workplace.begin(recipe.out, keep=FOLDER)
     stages.begin("quantize")
-    stream = Stream(order.source, order.quantizer, partial / FOLDER)
+    if order.quantizer is not None and order.quantizer.surveys:
+        survey(order.source, order.quantizer, order.calibration)
+    stream = Stream(order.source, order.quantizer, partial / FOLDER, order.calibration)
     net = stream.run(stages.within)
     program = Program(net, order.context or net.dims.context)
     constants = metadata(program, eos_ids=stop_ids(order.tokenizer), bos_id=_bos(order.tokenizer))

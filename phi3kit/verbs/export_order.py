@@ -37,6 +37,7 @@ class Order:
         asked: conversations to answer exactly, by name.
         beside: other nets to ask them, by name, each with its tokenizer.
         talk: turns of the closing conversation.
+        calibration: text that the quantizer is fitted to, ids of each row.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class Order:
     asked: Mapping[str, list[Conversation]]
     beside: Mapping[str, tuple[Decoder, Tokenizer]]
     talk: list[str]
+    calibration: list[Tensor]
 
     @cached_property
     def net(self) -> Decoder:
@@ -86,14 +88,35 @@ def read_order(recipe: Recipe) -> Order:
     return Order(
         source=source,
         tokenizer=tokenizer_of(source, config.tokenizer),
-        quantizer=objects.quantizer,
+        quantizer=_quantizer(objects.quantizer, config.max_size),
         backend=objects.backend or XNNPACK(),
         context=config.context,
-        blocks=list(_blocks(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
+        blocks=list(blocks_of(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
         asked={name: read_conversations(path) for name, path in (config.questions or {}).items()},
         beside={name: _other(run, f"beside.{name}") for name, run in (config.beside or {}).items()},
         talk=config.talk or [],
+        calibration=_calibration(config, source, size),
     )
+
+
+def _quantizer(named: Quantizer | None, max_size: str | None) -> Quantizer | None:
+    """The recipe's; a budget asks for `MixedPrecision` in its place."""
+    from phi3kit.quantizers import MixedPrecision
+
+    if max_size is None:
+        return named
+    if isinstance(named, MixedPrecision):
+        return named.within(max_size)
+    return MixedPrecision(max_size)
+
+
+def _calibration(config: Any, source: Source, row: int) -> list[Tensor]:
+    from phi3kit.verbs.calibration_text import rows_of
+
+    if config.calibration is None:
+        return []
+    tokenizer = tokenizer_of(source, config.tokenizer)
+    return rows_of(config.calibration, tokenizer, row, config.calibration_tokens)
 
 
 def _source(config: Any) -> Source:
@@ -156,7 +179,7 @@ def _other(run: Path, key: str) -> tuple[Decoder, Tokenizer]:
     return whole_net(source), tokenizer_of(source)
 
 
-def _blocks(folder: Path, size: int, count: int) -> Iterator[Tensor]:
+def blocks_of(folder: Path, size: int, count: int) -> Iterator[Tensor]:
     """At most `count` blocks, spread over a folder of token chunks."""
     import torch
 
