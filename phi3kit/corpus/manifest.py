@@ -42,6 +42,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
         "synthesis": _synthesis(plan),
         **{kind: plan.chats.counts()[0][kind] for kind in ("chat", "preferences")},
+        "left_out_of_chats": _left_out(plan),
         "benchmarks": _benchmarks(plan),
         "steps": list(_steps(plan)),
         "sources": _sources(plan, phases),
@@ -78,10 +79,19 @@ def _synthesis(plan: Plan) -> dict[str, Any]:
         for rank in done.counts():
             refused.update(rank["refused"])
     rejected: Counter[str] = Counter()
-    for rank in plan.exercises.counts() if plan.exercises else ():
-        rejected.update(rank["rejected"])
+    for done in filter(None, (plan.made_sifted, plan.exercises)):
+        for rank in done.counts():
+            rejected.update(rank["rejected"])
     made = sum(rank["documents"] for rank in plan.made.counts()) if plan.made else 0
     return {"made": made, "refused": dict(refused.most_common()), "rejected": dict(rejected.most_common())}
+
+
+def _left_out(plan: Plan) -> dict[str, dict[str, int]]:
+    """Why conversations and preferences left: part -> reason -> how many."""
+    counts = plan.chats.counts()[0]
+    reasons = (("gives a benchmark question away", "contaminated"), ("nearly the same as one before", "repeated"))
+    found = {part: {told: counts[key][part] for told, key in reasons} for part in ("chat", "preferences")}
+    return {part: {told: n for told, n in told_of.items() if n} for part, told_of in found.items()}
 
 
 def _benchmarks(plan: Plan) -> dict[str, Any]:

@@ -148,6 +148,10 @@ def _phases(manifest: Mapping[str, Any]) -> str:
         if left := manifest["left_out"].get(phase):
             told = ", ".join(f"{n:,} × {escape(reason)}" for reason, n in left.items())
             parts.append(f'<p class="soft">left out: {told}</p>')
+    for part, reasons in manifest["left_out_of_chats"].items():
+        if reasons:
+            told = ", ".join(f"{n:,} × {escape(reason)}" for reason, n in reasons.items())
+            parts.append(f'<p class="soft">left out of {escape(part)}: {told}</p>')
     return "<h2>Phases</h2>" + "".join(parts)
 
 

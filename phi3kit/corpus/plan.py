@@ -14,10 +14,11 @@ from phi3kit.corpus.engine.store import Store
 from phi3kit.corpus.files import find
 from phi3kit.corpus.parts import Divisible
 from phi3kit.corpus.scores import distributions
+from phi3kit.corpus.stages.chats import Chats
 from phi3kit.corpus.stages.choose import Choose, also_held_out
 from phi3kit.corpus.stages.duplicates import Duplicates, Hashes
 from phi3kit.corpus.stages.encode import Encode, Vocabulary
-from phi3kit.corpus.stages.made import Chats, Exercises
+from phi3kit.corpus.stages.made import Exercises
 from phi3kit.corpus.stages.near import NearDuplicates, Signatures
 from phi3kit.corpus.stages.read import Divide, Piece, Read, pieces_of
 from phi3kit.corpus.stages.score import Score
@@ -140,11 +141,19 @@ class Plan:
             return self.store.run(stage)
 
     @cached_property
+    def made_sifted(self) -> Done | None:
+        """Those that pass the rules for them; None where there are none."""
+        rules = self.asked.made_rules
+        if self.made is None or not rules or not self.made.files("documents"):
+            return None
+        return self.store.run(Sift([(file, 0) for file in self.made.files("documents")], [rules]))
+
+    @cached_property
     def exercises(self) -> Done | None:
         """Those that are left when they, too, are scored, and what repeats any document, or a benchmark, is gone."""
         if self.made is None:
             return None
-        sifted, made = self.sift.files("documents"), self.made.files("documents")
+        sifted, made = self.sift.files("documents"), (self.made_sifted or self.made).files("documents")
         repeated, near = self._duplicates(sifted, made), self._near_duplicates(sifted, made)
         scored = self._annotate(made)
         return self.store.run(Scored(scored, repeated, near, self.aspects, self.questions, len(sifted)))
@@ -155,7 +164,8 @@ class Plan:
         asked = self.asked
         shards = self.scored.files("documents") if asked.conversations or asked.preferences else []
         with chdir(asked.folder):
-            return self.store.run(Chats(shards, asked.conversations, asked.preferences, asked.folder, self.questions))
+            made = shards, asked.conversations, asked.preferences, asked.folder
+            return self.store.run(Chats(*made, self.questions, asked.scorers, asked.near_duplicates))
 
     @cached_property
     def vocabulary(self) -> Done:
@@ -210,5 +220,5 @@ class Plan:
 
     def files_of_all(self, name: str) -> list[Path]:
         """Files of one name that any judging stage wrote, in order."""
-        judges = [*self.stages(), *([self.exercises] if self.exercises else []), self.chats]
+        judges = [*self.stages(), *filter(None, (self.made_sifted, self.exercises)), self.chats]
         return [file.path for done in judges for file in done.files(name)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from phi3kit.corpus.engine.executors import Local
 from phi3kit.corpus.engine.store import Store
@@ -19,6 +19,7 @@ from phi3kit.corpus.manifest import headline, manifest_of
 from phi3kit.corpus.minhash import MinHash
 from phi3kit.corpus.page import page
 from phi3kit.corpus.plan import Plan
+from phi3kit.corpus.profiles import profile
 from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.publish import move_into_place, write_folder, write_json
 from phi3kit.corpus.queries import Query, check_queries
@@ -26,7 +27,7 @@ from phi3kit.corpus.samples import Samples
 from phi3kit.corpus.scores import table
 from phi3kit.corpus.sources import Source
 from phi3kit.errors import UserError
-from phi3kit.families import Executor, Filter, Reader, Scorer, Synthesizer, Tokenizer
+from phi3kit.families import Cleaner, Executor, Filter, Reader, Scorer, Synthesizer, Tokenizer
 
 MANIFEST = "manifest.json"
 
@@ -41,11 +42,14 @@ class Preparation:
         sources: where documents come from, each with a name, a licence and rules of its own.
         filters: every document must pass them all.
         scorers: give every document a number per aspect, e.g. educational; phases decide by them.
-        near_duplicates: finds documents that repeat others in other words; null: only exact repetitions go.
+        near_duplicates: finds documents, chats and preferences that repeat others in other words; null: only exact
+            repetitions of documents go.
         benchmarks: files of questions that must not be in the data (or folders, or patterns with ``*``).
         phases: what each phase trains on; null: everything, as "web", and what `stricter` and `exercises` say.
         stricter: documents that pass these as well make up a second phase, "reasoning".
         exercises: make synthetic documents for the last phase out of its documents.
+        exercise_profile: which rules fit what they make: synthetic, curated or code (see `profiles`); null: none.
+        exercise_filters: further filters and cleaners for them, after the profile's.
         conversations: make chats (of the documents kept, or of files of your own).
         preferences: make pairs of a better and a worse answer.
         tokenizer: gives the ids; null: one is trained on the documents kept.
@@ -67,6 +71,8 @@ class Preparation:
         phases: Sequence[Query] | None = None,
         stricter: Sequence[Filter] = (),
         exercises: Sequence[Synthesizer] = (),
+        exercise_profile: Literal["web", "curated", "code", "synthetic"] | None = None,
+        exercise_filters: Sequence[Filter | Cleaner] = (),
         conversations: Sequence[Synthesizer] = (),
         preferences: Sequence[Synthesizer] = (),
         tokenizer: Tokenizer | None = None,
@@ -91,6 +97,8 @@ class Preparation:
         self.readers, self.sources, self.filters = readers, sources, filters
         self.scorers, self.near_duplicates, self.benchmarks = scorers, near_duplicates, benchmarks
         self.exercises, self.conversations, self.preferences = exercises, conversations, preferences
+        rules = profile(exercise_profile) if exercise_profile else []
+        self.made_rules: list[Filter | Cleaner] = [*rules, *exercise_filters]
         self.tokenizer, self.vocab_size, self.holdout = tokenizer, vocab_size, holdout
         self.shard_bytes = max(1, int(shard_megabytes * 2**20))
         self.executor = executor or Local()
