@@ -73,6 +73,8 @@ def describe(
         "template": template(tokenizer),
         "stop": {"tokens": [END, END_OF_TEXT], "ids": stop_ids(tokenizer)},
         "context": program.context,
+        "cache": program.cache.kind,
+        "remembers": program.cache.context,
         "vocab_size": program.net.dims.vocab_size,
         "longrope": position.use if isinstance(position, LongRoPE) else None,
         "bytes": dict(sizes),

@@ -24,3 +24,9 @@ def for_device(module: nn.Module) -> None:
                 setattr(module, name, form.train(child.training))
         else:
             for_device(child)
+
+
+def notes(net: nn.Module) -> list[str]:
+    """What the device forms of a net's parts cost, each said once: their ``device_note``."""
+    said = (getattr(module, "device_note", None) for module in net.modules())
+    return list(dict.fromkeys(note for note in said if note is not None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from phi3kit.export.stores import CacheType
 from phi3kit.model import Decoder
 from phi3kit.native_output import silenced
 
+AtEnd = Literal["fail", "slide"]
+SLIDES, SLIDING_STEP = 8, 256  # contexts that a sliding conversation may last; tokens that it reads at once
+DEFAULT_CONTEXT = 4096  # tokens, where a recipe names none and the net has more
 INT8_ABOVE = 1024  # tokens of context from which on keys and values are kept in 8 bits unless a recipe says otherwise
 
 
@@ -28,12 +31,14 @@ class Program(nn.Module):
         net: the decoder, quantized or not; it is used, not copied, takes its device form, and its position is replaced.
         context: tokens a conversation may have.
         cache: keys and values in "float" or "int8"; None: int8 where the context is above 1024 tokens.
+        at_end: a conversation that reaches the context fails, or "slide": it goes on for up to eight contexts, each
+            token seeing the last `context`.
 
     Raises:
         UserError: `context` is longer than the net's.
     """
 
-    def __init__(self, net: Decoder, context: int, cache: CacheType | None = None) -> None:
+    def __init__(self, net: Decoder, context: int, cache: CacheType | None = None, at_end: AtEnd = "fail") -> None:
         super().__init__()
         if not 0 < context <= net.dims.context:
             raise UserError(
@@ -42,9 +47,15 @@ class Program(nn.Module):
             )
         for_device(net)
         self.net = net
-        self.net.position = net.position.fixed_for(context)
-        self.context = context
-        self.cache = DeviceCache(net, context, cache or ("int8" if context > INT8_ABOVE else "float"))
+        kind = cache or ("int8" if context > INT8_ABOVE else "float")
+        if at_end == "slide":
+            self.context, self.step = SLIDES * context, min(context, SLIDING_STEP)
+            self.cache = DeviceCache(net, context, kind, self.step)
+        else:
+            self.context, self.step = context, context
+            self.cache = DeviceCache(net, context, kind)
+        # the list that the context asks for, and as many positions as a conversation may have
+        self.net.position = net.position.fixed_for(context).fixed_for(self.context)
         self.eval().requires_grad_(False)
 
     def forward(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
@@ -55,7 +66,9 @@ class Program(nn.Module):
     def every_logit(self, ids: list[int], start: int = 0) -> Tensor:
         """Eagerly: store `ids` from position `start` on; logits of each, [T, V]."""
         with silenced():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
-            return self.net.logits(self._hidden(torch.tensor([ids]), torch.tensor([start])))[0]
+            pieces = [(ids[at : at + self.step], start + at) for at in range(0, len(ids), self.step)]
+            parts = [self.net.logits(self._hidden(torch.tensor([p]), torch.tensor([at])))[0] for p, at in pieces]
+            return torch.cat(parts)
 
     def _hidden(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
         start = self.cache.begin(input_pos_1, tokens_1T.shape[1])
@@ -63,11 +76,16 @@ class Program(nn.Module):
         return self.net.hidden(tokens_1T, positions_1T, cache=self.cache)
 
 
+def context_of(net: Decoder, wanted: int | None) -> int:
+    """Tokens of a conversation: as many as wanted, or the net's, at most 4096."""
+    return min(net.dims.context, DEFAULT_CONTEXT) if wanted is None else wanted
+
+
 def trace(program: Program) -> torch.export.ExportedProgram:
     """The program as a graph, for any number of tokens up to its context."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    tokens = torch.export.Dim("tokens", min=1, max=program.context)
+    tokens = torch.export.Dim("tokens", min=1, max=program.step)
     example = (torch.tensor([[1, 2, 3]]), torch.tensor([0]))
     shapes: tuple[Any, Any] = ({1: tokens}, {0: torch.export.Dim.STATIC})
     with silenced(), torch.no_grad(), sdpa_kernel([SDPBackend.MATH]):
@@ -77,12 +95,12 @@ def trace(program: Program) -> torch.export.ExportedProgram:
 def metadata(program: Program, *, eos_ids: list[int], bos_id: int | None) -> dict[str, Any]:
     """The constant methods a runner asks for (ExecuTorch 1.4, extension/llm/runner/constants.h).
 
-    The runner reads ``get_eos_ids``, plural; without it a model never stops. The sequence length equals the
-    context length: a smaller one means "sliding window" to it.
+    The runner reads ``get_eos_ids``, plural; without it a model never stops. A sequence length below the context
+    length means "sliding window" to it: it is the most tokens that it gives to a program at once.
     """
     dims = program.net.dims
     return {
-        "get_max_seq_len": program.context,
+        "get_max_seq_len": program.step,
         "get_max_context_len": program.context,
         "get_eos_ids": eos_ids,
         "get_bos_id": eos_ids[-1] if bos_id is None else bos_id,

@@ -41,7 +41,9 @@ def facts(model: Path) -> Facts:
         program = runtime.load_program(model)
         forward = program.metadata("forward")
         constants = {}
-        for name in program.method_names - {"forward"}:
+        for name in program.method_names:
+            if program.metadata(name).num_inputs():
+                continue
             values = list(program.load_method(name).execute([]))
             constants[name] = values[0] if len(values) == 1 else values
         plans = deserialize_pte_binary(model.read_bytes()).program.execution_plan

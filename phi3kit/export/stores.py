@@ -23,8 +23,8 @@ class Store(nn.Module, ABC):
     """Keys and values of up to N tokens."""
 
     @abstractmethod
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int) -> None:
-        """Keep the new tokens' from position `start` on."""
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
+        """Keep the new tokens', from place `start` on, or at places of their own."""
 
     @abstractmethod
     def held(self) -> tuple[Tensor, ...]:
@@ -51,10 +51,10 @@ class FloatStore(Store):
         for name in ("keys", "values"):
             self.register_buffer(name, torch.zeros(1, context, heads, width), persistent=False)
 
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int) -> None:
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
         keys_1NGK, values_1NGK = self.held()
-        torch.ops.llama.update_cache(k_1TGK.contiguous(), keys_1NGK, start)
-        torch.ops.llama.update_cache(v_1TGK.contiguous(), values_1NGK, start)
+        _put(k_1TGK.contiguous(), keys_1NGK, start, places_1T)
+        _put(v_1TGK.contiguous(), values_1NGK, start, places_1T)
 
     def held(self) -> tuple[Tensor, ...]:
         return self.get_buffer("keys"), self.get_buffer("values")
@@ -79,9 +79,9 @@ class Int8Store(Store):
             kind = torch.float32 if name.endswith("scales") else torch.int8
             self.register_buffer(name, torch.zeros(shape, dtype=kind), persistent=False)
 
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int) -> None:
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
         for new, kept in zip((*rounded(k_1TGK), *rounded(v_1TGK)), self.held(), strict=True):
-            torch.ops.llama.update_cache(new, kept, start)
+            _put(new, kept, start, places_1T)
 
     def held(self) -> tuple[Tensor, ...]:
         return tuple(self.get_buffer(name) for name in self.names)
@@ -94,6 +94,13 @@ class Int8Store(Store):
         return torch.ops.llama.custom_quantized_sdpa(
             queries, keys, values, start, mask_RN, 0.0, mask_RN is None, scale, *quantization
         )
+
+
+def _put(new_1TGX: Tensor, kept_1NGX: Tensor, start: int, places_1T: Tensor | None) -> None:
+    if places_1T is None:
+        torch.ops.llama.update_cache(new_1TGX, kept_1NGX, start)
+    else:
+        torch.ops.llama.update_cache_with_indices(new_1TGX, kept_1NGX, start, places_1T)
 
 
 def rounded(x_1TGK: Tensor) -> tuple[Tensor, Tensor, Tensor]:

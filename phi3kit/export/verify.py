@@ -34,8 +34,8 @@ def check_metadata(model: Path, expected: Mapping[str, Any], delegates: frozense
         delegates: the only ones it may call.
     """
     found = facts(model)
-    context, vocab_size = expected["get_max_context_len"], expected["get_vocab_size"]
-    inputs = [("torch.int64", [1, context]), ("torch.int64", [1])]
+    step, vocab_size = expected["get_max_seq_len"], expected["get_vocab_size"]
+    inputs = [("torch.int64", [1, step]), ("torch.int64", [1])]
     faults = [
         f"{name}() is {found.constants.get(name)}, not {value}"
         for name, value in expected.items()

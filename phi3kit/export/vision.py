@@ -38,6 +38,7 @@ class ImageProgram(nn.Module):
         if net.vision_embed_tokens is None:
             raise UserError("the net has no `vision`; leave `crops` out")
         self.encoder, self.scale = net.vision_embed_tokens.on_device(grid), net.embedding_scale
+        self.grid = grid
         view = net.vision_embed_tokens.view_size
         self.pixels = (3, grid[0] * view, grid[1] * view)
         self.rows = net.vision_embed_tokens.count(grid)
@@ -137,6 +138,7 @@ class VisionPrograms:
         """What bundle.json says of images: their shape in pixels, their crops, the rows each takes."""
         channels, height, width = self.image.pixels
         return {
+            "crops": list(self.image.grid),
             "channels": channels,
             "height": height,
             "width": width,

@@ -6,6 +6,7 @@ As with `Runner`, what it generates is read through a tokenizer of ids; what it 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -16,9 +17,13 @@ from torch import Tensor
 from phi3kit import executorch_ops, torchvision_ops
 from phi3kit.export.runner import write_tokenizer_of_ids
 from phi3kit.export.vision import VisionPrograms
+from phi3kit.families import Tokenizer
 from phi3kit.native_output import silenced
+from phi3kit.records import Message
+from phi3kit.text.template import render
 
-NEW_TOKENS = 16  # per image
+IMAGES, NEW_TOKENS = 3, 16
+QUESTION = "What is in the picture?"
 
 
 @final
@@ -54,36 +59,41 @@ class VisionRunner:
 
 
 @torch.no_grad()
-def check_vision(
-    runner: VisionRunner,
-    programs: VisionPrograms,
-    images: Sequence[Tensor],
-    around: tuple[list[int], list[int]],
-    step: float,
-) -> dict[str, Any]:
-    """Greedy tokens after text, image, text are those that the programs, run eagerly, give most to.
+def check_vision(model: Path, programs: VisionPrograms, tokenizer: Tokenizer, step: float) -> dict[str, Any]:
+    """What MultimodalRunner says about images is what the programs, run eagerly, give most to, given what came before.
 
     Args:
-        runner: on the `.pte`.
+        model: the `.pte`.
         programs: what was lowered.
-        images: of the programs' shape.
-        around: ids before and after each image.
-        step: the largest difference of logits allowed (`activation_step`).
+        tokenizer: the model's.
+        step: how much worse a token may be (`activation_step`).
     """
-    before, after = around
+    asked = render([Message("user", QUESTION)], tokenizer, generation=True).ids
     faults, differences, tokens = [], 0, 0
-    for number, pixels_3YX in enumerate(images):
-        answer = runner.generate([before, pixels_3YX, after], NEW_TOKENS)
-        tokens += len(answer)
-        embed = lambda ids: programs.tokens(torch.tensor([ids]))  # noqa: E731
-        rows_1TD = torch.cat((embed(before), programs.image(pixels_3YX), embed([*after, *answer])), dim=1)
-        logits_TV = programs.rows.every_logit(rows_1TD)[-len(answer) - 1 : -1]
-        for at, (id, logits_V) in enumerate(zip(answer, logits_TV, strict=True)):
-            gap = float(logits_V.max() - logits_V[id])
-            differences += gap > 0
-            if gap > step:
-                best = int(logits_V.argmax())
-                faults.append(f"image {number}, token {at}: {id}, the net prefers {best} by {gap:.3g}")
-        if not answer:
-            faults.append(f"image {number}: MultimodalRunner said nothing")
-    return {"images": len(images), "tokens": tokens, "differences": differences, "faults": faults}
+    with tempfile.TemporaryDirectory() as folder:
+        runner = VisionRunner(model, programs.rows.net.dims.vocab_size, Path(folder))
+        for number in range(IMAGES):
+            pixels_3YX = some_pixels(programs.image.pixels, number)
+            answer = runner.generate([asked[:1], pixels_3YX, asked[1:]], NEW_TOKENS)
+            logits_TV = _logits(programs, asked[:1], pixels_3YX, [*asked[1:], *answer])[-len(answer) - 1 : -1]
+            tokens += len(answer)
+            for at, (id, logits_V) in enumerate(zip(answer, logits_TV, strict=True)):
+                gap, best = float(logits_V.max() - logits_V[id]), int(logits_V.argmax())
+                differences += id != best
+                if gap > step:
+                    faults.append(f"image {number}, token {at}: {id}, the reference says {best} by {gap:.3g}")
+            if not answer:
+                faults.append(f"image {number}: MultimodalRunner said nothing")
+    return {"images": IMAGES, "tokens": tokens, "differences": differences, "faults": faults}
+
+
+def some_pixels(shape: tuple[int, int, int], seed: int) -> Tensor:
+    """A picture of coloured patches, [3, Y, X] fp32 of 0 to 255."""
+    coarse_1388 = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return 255 * torch.nn.functional.interpolate(coarse_1388, shape[1:], mode="nearest")[0]
+
+
+def _logits(programs: VisionPrograms, before: list[int], pixels_3YX: Tensor, after: list[int]) -> Tensor:
+    """Logits after each row of ids, an image and ids, [T, V]."""
+    first_1TD, last_1TD = (programs.tokens(torch.tensor([ids])) for ids in (before, after))
+    return programs.rows.every_logit(torch.cat((first_1TD, programs.image(pixels_3YX), last_1TD), dim=1))

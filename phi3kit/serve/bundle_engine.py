@@ -32,6 +32,7 @@ class BundleEngine(Engine):
                 self._program = _load_program(model)
                 self._forward = self._program.load_method("forward")
                 self._context = int(self.constant("get_max_context_len"))
+                self._step = int(self.constant("get_max_seq_len"))
         except (RuntimeError, ValueError) as error:
             raise UserError(f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again") from error
         self._position = 0
@@ -54,8 +55,10 @@ class BundleEngine(Engine):
     def ingest(self, ids: Sequence[int]) -> Tensor:
         """Read ids; logits of what follows, [V] fp32."""
         self.check_room(ids)
-        outputs = self._forward.execute((torch.tensor([list(ids)]), torch.tensor([self._position])))
-        self._position += len(ids)
+        for at in range(0, len(ids), self._step):
+            piece = list(ids[at : at + self._step])
+            outputs = self._forward.execute((torch.tensor([piece]), torch.tensor([self._position])))
+            self._position += len(piece)
         return outputs[0].reshape(-1).float().clone()  # the output is the program's memory, used again next time
 
     def reset(self) -> None:

@@ -8,13 +8,15 @@ and an export that was stopped goes on from it.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
 from phi3kit.verbs.export_order import Order, read_order, source_of
+from phi3kit.verbs.export_proof import APART, ToProve, proof_apart
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from phi3kit.export import Program
+    from phi3kit.export.program import AtEnd
+    from phi3kit.export.stores import CacheType
+    from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Backend, Quantizer, Tokenizer
     from phi3kit.model.engine import Engine
 
@@ -39,7 +44,27 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_argument("--name", type=str, help="what the model is called; the program is phi4_NAME.pte")
     parser.add_argument("--quantizer", type=Quantizer | None, default=None, help="null exports float32 weights")
     parser.add_argument("--backend", type=Backend | None, default=None, help="null means XNNPACK")
-    parser.add_argument("--context", type=int | None, default=None, help="tokens of a conversation; null: net's")
+    parser.add_argument(
+        "--context", type=int | None, default=None, help="tokens of a conversation; null: net's, at most 4096"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Literal["float", "int8"] | None,
+        default=None,
+        help="how keys and values are kept; null: int8 where the context is above 1024 tokens",
+    )
+    parser.add_argument(
+        "--at_end",
+        type=Literal["fail", "slide"],
+        default="fail",
+        help="a conversation that reaches the context fails, or goes on with what is left of it",
+    )
+    parser.add_argument(
+        "--crops",
+        type=tuple[int, int],
+        default=(2, 2),
+        help="rows and columns of crops of every image, of nets with vision",
+    )
     parser.add_argument(
         "--max_size", "--max-size", type=str | None, default=None, help='of the program, "2.3GB": MixedPrecision'
     )
@@ -72,28 +97,42 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
     return 0
 
 
-def quantized(run: Path, quantizer: Quantizer | None, context: int | None) -> Program:
+def quantized(
+    run: Path,
+    quantizer: Quantizer | None,
+    context: int | None,
+    cache: CacheType | None = None,
+    at_end: AtEnd = "fail",
+) -> Program:
     """The quantized net of a run or a public folder, as the program that a lowered one is compared with."""
     from phi3kit.export import Program
+    from phi3kit.export.program import context_of
     from phi3kit.export.stream import Stream
 
     with tempfile.TemporaryDirectory() as folder:  # its files may go: their pages stay as long as the net
         net = Stream(source_of(run), quantizer, Path(folder)).run()
-    return Program(net, net.dims.context if context is None else context)
+    return Program(net, context_of(net, context), cache, at_end)
 
 
 def export(recipe: Recipe) -> dict[str, Any]:
     """Export as the recipe says; returns the report that is also in the bundle."""
     from phi3kit import bundle
     from phi3kit.export import Program, assemble, metadata, trace, workplace
+    from phi3kit.export.device import notes
+    from phi3kit.export.program import context_of
     from phi3kit.export.report import closing, headline
+    from phi3kit.export.room import peak_memory, room_for
     from phi3kit.export.stages import Stages
     from phi3kit.export.stream import FOLDER, Stream
     from phi3kit.export.survey import survey
+    from phi3kit.export.vision import VisionPrograms
     from phi3kit.serve import BundleEngine
     from phi3kit.text import stop_ids
 
     order = read_order(recipe)
+    room = room_for(order.source.section, order.quantizer, order.context)
+    print(f"export {order.source.says}: {room}", flush=True)
+    room.check(recipe.out, there=workplace.kept_bytes(recipe.out, FOLDER))
     stages = Stages(order.seconds())
     partial = workplace.begin(recipe.out, keep=FOLDER)
     stages.begin("quantize")
@@ -101,17 +140,22 @@ def export(recipe: Recipe) -> dict[str, Any]:
         survey(order.source, order.quantizer, order.calibration)
     stream = Stream(order.source, order.quantizer, partial / FOLDER, order.calibration)
     net = stream.run(stages.within)
-    program = Program(net, order.context or net.dims.context)
+    program = Program(net, context_of(net, order.context), order.cache, order.at_end)
+    vision = None if net.vision_embed_tokens is None else VisionPrograms.of(program, order.crops)
+    for note in notes(net):
+        print(f"  {note}", flush=True)
     constants = metadata(program, eos_ids=stop_ids(order.tokenizer), bos_id=_bos(order.tokenizer))
     stages.begin("lower")
     model = partial / assemble.model_file(recipe.config.name)
-    _write(order.backend, trace(program), constants, model)
+    _write(order.backend, trace(program) if vision is None else vision.trace(program), constants, model, stream.forget)
     assemble.write_tokenizer(partial, order.tokenizer)
+    lowering_peak = peak_memory()
     stages.begin("prove")
     promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
     report: dict[str, Any] = {
         "bytes": {"program": model.stat().st_size, "float32_weights": 4 * order.source.net.parameter_count()},
-        "verification": _prove(partial, model, promise, order, program),
+        "peak_memory": {"export": lowering_peak},
+        "verification": _prove(partial, model, promise, order, program, vision),
     }
     report |= _measure(order, BundleEngine(model), stages)
     stages.end()
@@ -127,15 +171,22 @@ def export(recipe: Recipe) -> dict[str, Any]:
         origin=assemble.origin(order.source, recipe.text()),
     )
     workplace.sweep(partial, FOLDER)
+    about |= {"notes": notes(net)} | ({} if vision is None else {"vision": vision.describe()})
     bundle.seal(partial, about | {"program": promise})
     workplace.finish(partial, recipe.out)
     return report
 
 
-def _write(backend: Backend, traced: ExportedProgram, constants: dict[str, Any], model: Path) -> None:
+def _write(
+    backend: Backend,
+    traced: ExportedProgram | dict[str, ExportedProgram],
+    constants: dict[str, Any],
+    model: Path,
+    release: Callable[[], None],
+) -> None:
     """Lower a program into its file. Raises `UserError` where the disk is full."""
     try:
-        backend.write(traced, constants, model)
+        backend.write(traced, constants, model, release)
     except OSError as error:
         raise UserError(f"cannot write {model}: {error.strerror}; free some space and export again") from error
 
@@ -144,7 +195,14 @@ def _bos(tokenizer: Tokenizer) -> int | None:
     return None if tokenizer.opens_with is None else tokenizer.special_tokens[tokenizer.opens_with]
 
 
-def _prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, program: Program) -> dict[str, Any]:
+def _prove(
+    partial: Path,
+    model: Path,
+    promise: dict[str, Any],
+    order: Order,
+    program: Program,
+    vision: VisionPrograms | None,
+) -> dict[str, Any]:
     """The proof, printed. Raises `UserError` where it fails; what failed is left for a look."""
     from phi3kit import bundle
     from phi3kit.export.assemble import TOKENIZER
@@ -152,7 +210,10 @@ def _prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, pr
 
     some = next(iter(order.asked.values()), [])
     texts = [message.content for chat in some for message in chat.messages if message.role == "user"]
-    proof = prove(model, partial / TOKENIZER, promise, order.tokenizer, program, texts)
+    if 4 * order.source.net.parameter_count() < APART:
+        proof = prove(model, partial / TOKENIZER, promise, order.tokenizer, program, texts, vision)
+    else:
+        proof = proof_apart(_to_prove(partial, model, promise, order, texts))
     print("\n".join(table(proof)), flush=True)
     if wrong := faults(proof):
         bundle.write(partial / "report.json", bundle.as_json({"verification": proof}))
@@ -161,6 +222,25 @@ def _prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, pr
             f"{partial} holds what failed"
         )
     return proof
+
+
+def _to_prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, texts: list[str]) -> ToProve:
+    from phi3kit.export.assemble import TOKENIZER
+    from phi3kit.export.stream import FOLDER
+
+    return ToProve(
+        model=model,
+        device_tokenizer=partial / TOKENIZER,
+        promise=promise,
+        tokenizer=order.tokenizer,
+        texts=texts,
+        section=order.source.section,
+        kept=partial / FOLDER,
+        context=order.context,
+        cache=order.cache,
+        at_end=order.at_end,
+        crops=order.crops,
+    )
 
 
 def _measure(order: Order, engine: Engine, stages: Any) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from phi3kit.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from phi3kit.export.program import AtEnd
+    from phi3kit.export.stores import CacheType
     from phi3kit.families import Backend, Quantizer, Tokenizer
     from phi3kit.model import Decoder
     from phi3kit.model.source import Source
@@ -33,6 +35,9 @@ class Order:
         quantizer: None leaves the weights as they are.
         backend: lowers the program.
         context: tokens of a conversation; None: the net's.
+        cache: how keys and values are kept; None: as the context asks for.
+        at_end: what becomes of a conversation that reaches the context.
+        crops: rows and columns of crops of every image.
         blocks: held-out text, ids of each block.
         asked: conversations to answer exactly, by name.
         beside: other nets to ask them, by name, each with its tokenizer.
@@ -45,6 +50,9 @@ class Order:
     quantizer: Quantizer | None
     backend: Backend
     context: int | None
+    cache: CacheType | None
+    at_end: AtEnd
+    crops: tuple[int, int]
     blocks: list[Tensor]
     asked: Mapping[str, list[Conversation]]
     beside: Mapping[str, tuple[Decoder, Tokenizer]]
@@ -91,6 +99,9 @@ def read_order(recipe: Recipe) -> Order:
         quantizer=_quantizer(objects.quantizer, config.max_size),
         backend=objects.backend or XNNPACK(),
         context=config.context,
+        cache=config.cache,
+        at_end=config.at_end,
+        crops=tuple(config.crops),
         blocks=list(blocks_of(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
         asked={name: read_conversations(path) for name, path in (config.questions or {}).items()},
         beside={name: _other(run, f"beside.{name}") for name, run in (config.beside or {}).items()},

@@ -17,6 +17,7 @@ from phi3kit.errors import UserError
 if TYPE_CHECKING:
     from phi3kit.bundle import Bundle
     from phi3kit.export import Program
+    from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Tokenizer
 
 PROMPTS = 20  # TextLLMRunner answers so many
@@ -35,7 +36,12 @@ def main(arguments: list[str]) -> int:
     reference, tokenizer, missing = _origin(found, options.run)
     if missing:
         print(f"not compared with the quantized net: {missing}")
-    report = prove(found.model, found.tokenizer, found.about["program"], tokenizer, reference, [])
+    vision = None
+    if reference is not None and reference.net.vision_embed_tokens is not None:
+        from phi3kit.export.vision import VisionPrograms
+
+        vision = VisionPrograms.of(reference, tuple(found.about["vision"]["crops"]))
+    report = prove(found.model, found.tokenizer, found.about["program"], tokenizer, reference, [], vision)
     print("\n".join(table(report)))
     return 1 if faults(report) else 0
 
@@ -47,6 +53,7 @@ def prove(
     tokenizer: Tokenizer,
     reference: Program | None,
     texts: Sequence[str],
+    vision: VisionPrograms | None = None,
 ) -> dict[str, Any]:
     """Every check there is; each has its numbers and its ``faults``.
 
@@ -57,11 +64,13 @@ def prove(
         tokenizer: the model's own.
         reference: the quantized net, run eagerly; None leaves the program itself unchecked.
         texts: what users ask, for prompts; 20 of phi3kit's own are added where there are fewer.
+        vision: the other methods of a net that sees, run eagerly.
     """
     from phi3kit.export.device_text import check_device_text
     from phi3kit.export.samples import AWKWARD
     from phi3kit.export.samples import PROMPTS as OWN
     from phi3kit.export.verify import check_metadata, check_program
+    from phi3kit.export.vision_runner import check_vision
     from phi3kit.records import Message
     from phi3kit.serve import BundleEngine
     from phi3kit.text.template import render
@@ -78,6 +87,8 @@ def prove(
         prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
         fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]
         report |= check_program(model, BundleEngine(model), reference, fitting, constants["get_eos_ids"])
+        if vision is not None:
+            report["vision"] = check_vision(model, vision, tokenizer, report["activation_step"])
     return report
 
 
@@ -116,6 +127,12 @@ def table(report: dict[str, Any]) -> list[str]:
             "second turn   "
             + ", ".join(f"read {t['read']} new tokens after {t['before']}" for t in report["second_turn"]["turns"]),
         ]
+    if "vision" in report:
+        vision = report["vision"]
+        lines.append(
+            f"vision        {vision['tokens']} greedy tokens on {vision['images']} images in MultimodalRunner: "
+            f"{vision['differences']} differ from the reference"
+        )
     wrong = faults(report)
     return [
         *lines,
@@ -142,7 +159,8 @@ def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer,
     if weights_hash(run) != origin["weights_sha256"]:
         return None, own, f"the weights in {run} are not those it was made from"
     recipe = _recipe(origin["export"])
-    return quantized(run, recipe.quantizer, found.context), tokenizer_of(source_of(run)), ""
+    program = quantized(run, recipe.quantizer, recipe.context, recipe.cache, recipe.at_end)
+    return program, tokenizer_of(source_of(run)), ""
 
 
 def _recipe(text: str) -> Any:

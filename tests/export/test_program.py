@@ -88,6 +88,32 @@ def test_an_int8_cache_takes_a_quarter():
     assert sizes["int8"] == 64 * 2 * 2 * 2 * (width + 5)
 
 
+@pytest.mark.parametrize("cache", ["float", "int8"])
+@pytest.mark.parametrize("window", [None, 9], ids=["full", "window"])
+def test_a_sliding_conversation_remembers_the_last_tokens(window, cache):
+    sizes = tiny.dims(context=256)
+    build = partial(GroupedQueryAttention, window=20 if window is None else window)
+    wanted_TV = tiny.net(sizes, attention=build)(torch.tensor([ids(160)]))[0]
+    net = tiny.net(sizes, attention=partial(GroupedQueryAttention, window=window))
+    program = Program(net, 20, cache, at_end="slide")
+    assert (program.context, program.step) == (160, 20)
+    got_TV = program.every_logit(ids(160))
+    error_T = (got_TV - wanted_TV).norm(dim=1) / wanted_TV.norm(dim=1)
+    assert error_T.max() < {"float": 1e-4, "int8": 0.1}[cache]
+    graph, start = trace(program).module(), 0
+    for count in (20, 1, 20, 20, 7, 1):
+        got = graph(torch.tensor([ids(160)[start : start + count]]), torch.tensor([start]))[0]
+        start += count
+        torch.testing.assert_close(got, got_TV[start - 1], atol=0.02, rtol=1e-4)
+
+
+def test_a_sliding_conversation_keeps_longropes_list():
+    program = Program(tiny.net(position=LONG), 16, at_end="slide")
+    assert program.net.position.use == "short"
+    assert metadata(program, eos_ids=[7], bos_id=None)["get_max_seq_len"] == 16
+    assert metadata(program, eos_ids=[7], bos_id=None)["get_max_context_len"] == 128
+
+
 def test_attention_that_reads_its_cache_itself_needs_a_float_one():
     cache = Program(tiny.net(), 64, "int8").cache
     cache.begin(torch.tensor([0]), 1)

@@ -74,6 +74,8 @@ class DeviceBlocksparse(nn.Module):
         trained: what it takes over.
     """
 
+    device_note = "blocksparse attention: a program sees by the pattern and computes all scores; no faster than dense"
+
     def __init__(self, trained: BlocksparseAttention) -> None:
         super().__init__()
         self.layer, self.dims, self.scale = trained.layer, trained.dims, trained.scale

@@ -35,6 +35,11 @@ class DenseMixture(nn.Module):
             Expert(gate_up_JD, down_DI) for gate_up_JD, down_DI in zip(gate_up_EJD, down_EDI, strict=True)
         )
 
+    @property
+    def device_note(self) -> str:
+        """What this form costs."""
+        return f"mixture of experts: a program runs all {len(self.experts)} for every token, chosen or not"
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_ND = x_BTD.flatten(0, -2)
         weights_NK, experts_NK, _ = self.router(x_ND)
