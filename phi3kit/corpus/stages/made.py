@@ -74,6 +74,7 @@ def refused_by(makers: Sequence[Synthesizer]) -> Counter[str]:
 
 
 def only(kind: type, made: Iterable[Any]) -> Iterator[Any]:
+    """What was made. Raises `UserError` where it is of another kind."""
     for item in made:
         if not isinstance(item, kind):
             raise UserError(f"a {kind.__name__} is wanted here, but {type(item).__name__} {item.id!r} was made")
