@@ -26,7 +26,8 @@ def svg(results: Results, against: Measured | None = None) -> str:
     down = -(-len(shown) // across)
     width, height = across * WIDTH, down * HEIGHT + FOOT
     body = [part for n, m in enumerate(shown) for part in _panel(results, m, against, n % across, n // across)]
-    caption = "dots: seeds; bars: mean ± standard deviation"
+    dashed = "; dashed: guessing" if any(measure.chance is not None for measure in shown) else ""
+    caption = f"dots: seeds; bars: mean ± standard deviation{dashed}"
     return "\n".join(
         [
             f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' "
@@ -42,8 +43,7 @@ def svg(results: Results, against: Measured | None = None) -> str:
 def _panel(results: Results, measure: Measured, against: Measured | None, column: int, row: int) -> Iterator[str]:
     yield f"<g transform='translate({column * WIDTH},{row * HEIGHT})'>"
     yield _text(LEFT, 20, f"{measure.name}, {measure.unit}", size=13, weight="bold")
-    numbers = [number for arm in measure.values.values() for number in arm.values()]
-    ticks = rounded(min(numbers), max(numbers))
+    ticks = rounded(*_reach(measure))
     low, high = ticks[0], ticks[-1]
     ground = HEIGHT - BOTTOM
     places = _places(results, measure, against)
@@ -56,12 +56,23 @@ def _panel(results: Results, measure: Measured, against: Measured | None, column
         yield f"<path stroke='#e4e7eb' d='M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}'/>"
         yield _text(LEFT - 6, y(tick) + 4, f"{tick:.{digits}f}", size=11, colour=SOFT, anchor="end")
     yield f"<path stroke='#888' fill='none' d='M{LEFT} {TOP}V{ground}H{WIDTH - RIGHT}'/>"
+    if measure.chance is not None:
+        yield f"<path stroke='#888' stroke-dasharray='4 3' d='M{LEFT} {y(measure.chance):.1f}H{WIDTH - RIGHT}'/>"
     for arm, x in places.items():
         yield from _arm(measure, arm, x, y)
         label = arm if against is None else ""
         yield _text(x, ground + 16, label, size=12, anchor="middle")
     yield from _x_axis(against, ground)
     yield "</g>"
+
+
+def _reach(measure: Measured) -> tuple[float, float]:
+    """The lowest and the highest thing drawn."""
+    numbers = [number for arm in measure.values.values() for number in arm.values()]
+    spreads = [measure.spread(arm) for arm in measure.values]
+    numbers += [s.mean - s.deviation for s in spreads] + [s.mean + s.deviation for s in spreads]
+    numbers += [] if measure.chance is None else [measure.chance]
+    return min(numbers), max(numbers)
 
 
 def _arm(measure: Measured, arm: str, x: float, y: object) -> Iterator[str]:

@@ -88,6 +88,11 @@ def test_the_plot_draws_every_seed_and_the_bars_where_they_belong() -> None:
     bar = next(p.get("d", "") for p in panel.findall("{*}path") if p.get("stroke-width"))
     top, bottom = map(float, re.match(r"M[\d.]+ ([\d.]+)V([\d.]+)", bar).groups())  # type: ignore[union-attr]
     assert (top + bottom) / 2 == pytest.approx(heights[0], abs=0.1)
+    lopsided = Measured("text", "bits per byte", {"a": {1: 2.0, 2: 2.0, 3: 2.1}})  # its bar ends below all seeds
+    drawn_bars = re.findall(r"d='M[\d.]+ ([\d.-]+)V([\d.-]+)M", svg(Results({"a": ""}, [lopsided])))
+    assert all(34 <= float(end) <= 190 for ends in drawn_bars for end in ends), "inside the axes"
+    assert drawn_bars
+    assert picture.count("stroke-dasharray") == 1, "where guessing would be"
     labels = [t.text for t in panel.findall("{*}text")]
     assert labels[0] == "text, bits per byte"
     assert {"a", "b", "n"} <= set(labels)
