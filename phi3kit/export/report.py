@@ -16,14 +16,29 @@ def headline(report: dict[str, Any]) -> list[str]:
         f"(one activation step: {proof['activation_step']:.2g}), "
         f"{len(proof['runner']['differences'])} of {proof['runner']['tokens']} TextLLMRunner tokens differ",
     ]
-    if "heldout" in report:
-        text = report["heldout"]
-        worse = text["perplexity"]["program"] / text["perplexity"]["float"]
+    lines += quality(report.get("heldout", {}))
+    if "block_errors" in report:
+        errors = report["block_errors"]
         lines.append(
-            f"quantization on held-out text: KL to float {text['kl_to_float']:.4f} nats, top-1 agreement "
-            f"{text['top1_agreement']:.1%}, perplexity x{worse:.3f}"
+            f"random weights: each block's output differs from the float block's by {min(errors):.2%} to "
+            f"{max(errors):.2%} (8-bit activations included)"
         )
     return lines + scores(report.get("questions", {}))
+
+
+def quality(text: dict[str, Any]) -> list[str]:
+    """The table of what quantization cost on held-out text: a row per measure, a column per form of the net."""
+    if not text:
+        return []
+    columns, title = list(text["perplexity"]), f"{text['tokens']} held-out tokens"
+    forms = {"perplexity": ("perplexity", ".2f"), "kl_to_float": ("KL to float, nats", ".4f")}
+    forms["top1_agreement"] = ("top-1 agreement", ".1%")
+    rows = [f"{title:<20}" + "".join(f"  {column:>9}" for column in columns)]
+    for measure, (name, form) in forms.items():
+        found = text[measure]
+        cells = [f"{found[column]:{form}}" if column in found else "–" for column in columns]
+        rows.append(f"{name:<20}" + "".join(f"  {cell:>9}" for cell in cells))
+    return rows
 
 
 def scores(questions: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from phi3kit.export.calibration import HiddenStates, check_text
-from phi3kit.export.device import for_device
+from phi3kit.export.float_reference import read_part
 from phi3kit.families import Quantizer
 from phi3kit.model.load import build_net
 from phi3kit.model.source import Source
@@ -29,17 +29,17 @@ def survey(source: Source, quantizer: Quantizer, rows: Sequence[Tensor]) -> None
     """
     check_text(quantizer, rows)
     net = build_net(source.section, "meta")
-    embedding = _read(source, net.embed_tokens, "embed_tokens")
+    embedding = read_part(source, net, "embed_tokens")
     quantizer.survey(embedding, "embed_tokens", lambda: (net.embed(row_T[None]) for row_T in rows))
     states = HiddenStates(net, rows)
     for number in range(len(net.layers)):
         name = f"layers.{number}"
-        block = _read(source, net.layers[number], name)
+        block = read_part(source, net, name)
         quantizer.survey(block, name, partial(states.through, block))
         states.pass_through(block)
         block.to("meta")
     for name in ("norm", "lm_head"):
-        part = _read(source, net.get_submodule(name), name)
+        part = read_part(source, net, name)
         quantizer.survey(part, name, partial(_each, states, part))
         if name == "norm":
             states.pass_each(part)
@@ -47,12 +47,3 @@ def survey(source: Source, quantizer: Quantizer, rows: Sequence[Tensor]) -> None
 
 def _each(states: HiddenStates, part: nn.Module) -> Iterator[Tensor]:
     return states.each(part)
-
-
-def _read(source: Source, part: nn.Module, name: str) -> nn.Module:
-    """A part with its numbers, in fp32, in the form a device computes."""
-    numbers = {own: source.tensor(f"{name}.{own}").float() for own in part.state_dict()}
-    part.load_state_dict(numbers, assign=True)
-    for_device(part)
-    source.forget()
-    return part

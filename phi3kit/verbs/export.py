@@ -21,6 +21,7 @@ from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+    from torch import Tensor
     from torch.export import ExportedProgram
 
     from phi3kit.export import Program
@@ -157,7 +158,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
         "peak_memory": {"export": lowering_peak},
         "verification": _prove(partial, model, promise, order, program, vision),
     }
-    report |= _measure(order, BundleEngine(model), stages)
+    report |= _measure(order, program, BundleEngine(model), stages)
     stages.end()
     report |= {"seconds": stages.took, "headline": headline(report), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
@@ -243,30 +244,43 @@ def _to_prove(partial: Path, model: Path, promise: dict[str, Any], order: Order,
     )
 
 
-def _measure(order: Order, engine: Engine, stages: Any) -> dict[str, Any]:
-    """What the program is worth: quality on text, exact answers, a conversation."""
+def _measure(order: Order, program: Program, engine: Engine, stages: Any) -> dict[str, Any]:
+    """What the program is worth: quality on text, exact answers, a conversation; of random weights, their errors."""
+    from phi3kit.export.float_reference import block_errors, float_logits
     from phi3kit.export.quality import compare_on_text
 
     report: dict[str, Any] = {}
+    if order.source.path is None:
+        report["block_errors"] = block_errors(order.source, program.net, order.blocks or _any_ids(program))
     if order.blocks:
         stages.begin("held-out text")
-        report["heldout"] = compare_on_text(order.net, engine, order.blocks)
+        wanted = float_logits(order.source, order.blocks)
+        report["heldout"] = compare_on_text(wanted, program, engine, order.blocks)
     if order.asked:
         stages.begin("questions")
-        report["questions"] = {name: _score(order, engine, name) for name in order.asked}
+        report["questions"] = {name: _score(order, program, engine, name) for name in order.asked}
     if order.talk:
         stages.begin("talk")
         report["conversation"] = _talk(engine, order.tokenizer, order.talk)
     return report
 
 
-def _score(order: Order, engine: Engine, name: str) -> dict[str, Any]:
-    """Share of exact answers to one set of questions: float net, program, and the nets beside."""
+def _any_ids(program: Program) -> list[Tensor]:
+    """Two rows of ids, evenly spread, for a net whose words mean nothing."""
+    import torch
+
+    length = min(64, program.context)
+    return list(torch.linspace(0, program.net.dims.vocab_size - 1, 2 * length).long().view(2, length))
+
+
+def _score(order: Order, program: Program, engine: Engine, name: str) -> dict[str, Any]:
+    """Share of exact answers to one set of questions: float net, quantized net, program, and the nets beside."""
     from phi3kit.export.answers import questions, share_of_engine, share_of_net
 
     own = questions(order.asked[name], order.tokenizer)
     exact = {
         "float": share_of_net(order.net, own, order.tokenizer),
+        "quantized": share_of_net(program.net, own, order.tokenizer),
         "program": share_of_engine(engine, own, order.tokenizer),
     }
     for other, (net, tokenizer) in order.beside.items():

@@ -11,11 +11,15 @@ import torch
 from phi3kit import UserError
 from phi3kit.cli import main
 from phi3kit.export.answers import answers_of_net, questions, share_of_engine, share_of_net
+from phi3kit.export.float_reference import block_errors, float_logits
+from phi3kit.export.program import Program
 from phi3kit.export.quality import compare_on_text
-from phi3kit.export.report import scores
+from phi3kit.export.report import quality, scores
 from phi3kit.model import LongRoPE
 from phi3kit.model.engine import NetEngine
 from phi3kit.model.load import load_run
+from phi3kit.model.source import RunSource
+from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.records import Conversation, Message
 from phi3kit.testing import tiny
 from phi3kit.text import load_tokenizer, stop_ids
@@ -59,15 +63,60 @@ def test_a_conversation_without_an_answer_is_refused():
 
 def test_no_loss_against_itself_and_some_against_another():
     net = tiny.net()
-    blocks = list(torch.randint(96, (3, 20), generator=torch.Generator().manual_seed(0)))
-    same = compare_on_text(net, NetEngine(net), blocks)
+    rows = list(torch.randint(96, (3, 20), generator=torch.Generator().manual_seed(0)))
+    wanted = [net(row[None])[0] for row in rows]
+    same = compare_on_text(wanted, Program(tiny.net(), 64), NetEngine(net), rows)
     assert same["tokens"] == 57
-    assert same["kl_to_float"] == pytest.approx(0, abs=1e-5)
-    assert same["top1_agreement"] == 1
-    assert same["perplexity"]["program"] == pytest.approx(same["perplexity"]["float"], rel=1e-4)
-    other = compare_on_text(net, NetEngine(tiny.net(seed=1)), blocks)
-    assert other["kl_to_float"] > 0.5
-    assert other["top1_agreement"] < 0.5
+    for column in ("quantized", "program"):
+        assert same["kl_to_float"][column] == pytest.approx(0, abs=1e-5)
+        assert same["top1_agreement"][column] == 1
+        assert same["perplexity"][column] == pytest.approx(same["perplexity"]["float"], rel=1e-4)
+    other = compare_on_text(wanted, None, NetEngine(tiny.net(seed=1)), rows)
+    assert other["kl_to_float"]["program"] > 0.5
+    assert other["top1_agreement"]["program"] < 0.5
+    assert "quantized" not in other["perplexity"]
+
+
+def test_quality_is_that_of_all_tokens_at_once():
+    """Rows of different lengths: the means are over tokens, as when everything is computed together."""
+    net, other = tiny.net(), tiny.net(seed=1)
+    rows = [torch.arange(5), torch.arange(40, 90)]
+    found = compare_on_text([net(row[None])[0] for row in rows], None, NetEngine(other), rows)
+    with torch.no_grad():
+        wanted, got = (torch.cat([n(row[None])[0, :-1] for row in rows]) for n in (net, other))
+    loss = torch.nn.functional.cross_entropy(got, torch.cat([row[1:] for row in rows]))
+    divergence = torch.nn.functional.kl_div(got.log_softmax(-1), wanted.softmax(-1), reduction="batchmean")
+    assert found["perplexity"]["program"] == pytest.approx(float(loss.exp()), rel=1e-4)
+    assert found["kl_to_float"]["program"] == pytest.approx(float(divergence), rel=1e-4)
+
+
+def test_the_quality_table_has_a_column_for_each_form():
+    text = {
+        "tokens": 2048,
+        "perplexity": {"float": 12.3, "quantized": 12.61, "program": 12.6},
+        "kl_to_float": {"quantized": 0.0411, "program": 0.041},
+        "top1_agreement": {"quantized": 0.9, "program": 0.91},
+    }
+    rows = quality(text)
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0].split() == ["2048", "held-out", "tokens", "float", "quantized", "program"]
+    assert rows[2].split() == ["KL", "to", "float,", "nats", "–", "0.0411", "0.0410"]
+    assert rows[3].split() == ["top-1", "agreement", "–", "90.0%", "91.0%"]
+    assert quality({}) == []
+
+
+def test_a_streamed_reference_is_the_net_in_memory(tiny_run):
+    source = RunSource(tiny_run)
+    net = load_run(tiny_run).float()
+    rows = [torch.arange(24), torch.arange(30, 50)]
+    with torch.no_grad():
+        for got_TV, row in zip(float_logits(source, rows), rows, strict=True):
+            assert torch.allclose(got_TV, net(row[None])[0], atol=1e-5)
+    assert max(block_errors(source, net, rows)) < 1e-6
+    Int8DynamicInt4Weight(embedding_bits=2).quantize(net)
+    errors = block_errors(source, net, rows)
+    assert len(errors) == net.dims.n_layers
+    assert 1e-4 < min(errors) <= max(errors) < 0.3
 
 
 def test_the_table_lines_up():
