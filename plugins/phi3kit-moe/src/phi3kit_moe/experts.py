@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-TOGETHER = 1024  # rows: enough that starting an operator costs little, few enough for a cache
+TOGETHER = 256  # rows: enough that starting an operator costs little, few enough for a core's own cache
 
 
 def mix(x_ND: Tensor, weights_NK: Tensor, experts_NK: Tensor, gate_up_EJD: Tensor, down_EDI: Tensor) -> Tensor:
