@@ -116,6 +116,12 @@ class MixedPrecision(Quantizer):
             return {name: option.bytes for name, option in self.chosen.items()}
         return Grids(LinearGrid(4, 32), LinearGrid(4, 32), EmbeddingGrid(4, 32)).bytes(net)
 
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """As chosen; before anything is chosen, as 4 bits with one scale per row would be."""
+        if self.chosen:
+            return {name: option.bytes for name, option in self.chosen.items()}
+        return {name: self._grids(layer)[0].bytes(*layer.weight.shape) for name, layer in _layers(net, "")}
+
     def describe(self) -> dict[str, Any]:
         """The budget, and what was chosen for each layer."""
         return {

@@ -8,12 +8,15 @@ import json
 
 import pytest
 import torch
+import yaml
 from quantized_nets import rows_of_text, trained_net
+from recipe_folders import RECIPES
 from torch import nn
 
 from phi3kit import UserError
 from phi3kit.export.calibration import quantize_net
 from phi3kit.measures import kl_divergence
+from phi3kit.model.load import build_net
 from phi3kit.quantizers import GPTQ, MixedPrecision
 from phi3kit.quantizers.grid import LinearGrid
 from phi3kit.quantizers.mixed_precision import GRAPH_BYTES, GRAPH_SHARE
@@ -137,3 +140,16 @@ def test_without_a_survey_it_is_refused():
         MixedPrecision("1MB").plan(trained_net())
     with pytest.raises(UserError, match=r"MixedPrecision fits weights to text and has none; give `calibration:`"):
         quantize_net(trained_net(), MixedPrecision("1MB"))
+
+
+def test_the_minimum_of_phi_3_mini_is_pure_four_bits():
+    """1.91 GB of weights: 3.8 billion halves of a byte, scales and norms; nothing is measured or read for it."""
+    net = build_net(yaml.safe_load((RECIPES / "phi3-mini" / "net.yaml").read_text())["net"], "meta")
+    quantizer = MixedPrecision("1.8GB")
+    sizes = quantizer.bytes(net)
+    quantizer.table = {name: [Option(GRIDS[0], size, 0.1)] for name, size in sizes.items()}
+    floats = 4 * (sum(p.numel() for p in net.parameters()) - sum(net.get_submodule(n).weight.numel() for n in sizes))
+    quantizer._floats = {"all": floats}
+    assert 1.910e9 < sum(sizes.values()) + floats < 1.916e9
+    with pytest.raises(UserError, match=r"max_size 1.8GB is too small for this net; the least is 1.92 GB"):
+        quantizer.plan(net)
