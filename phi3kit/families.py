@@ -632,6 +632,14 @@ class Quantizer(Family, ABC):
         """
         self.quantize(block, name)
 
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """Size in a program of every layer that it quantizes, by name. Default: none is known, all count as floats.
+
+        Args:
+            net: may be on the meta device.
+        """
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Bits, group sizes and method, as `bundle.json` and reports state them."""

@@ -30,7 +30,7 @@ from phi3kit.model.tensor_file import TensorFile
 
 FOLDER = "quantized"  # in the unfinished bundle
 FORMAT = 1  # of the keys: a change of what a key means is another format
-SUFFIX = ".safetensors"
+SUFFIX, VISION = ".safetensors", "vision_embed_tokens"
 Told = Callable[[int, int, str], None]  # parts done, of so many, name of the next
 
 
@@ -54,8 +54,8 @@ class Stream:
         self._calibrated = quantizer is not None and quantizer.calibrated
         self._net = build_net(source.section, "meta")
         if quantizer is not None:
-            quantizer.plan(self._net)
             check_text(quantizer, self._rows)
+            quantizer.plan(self._net)
         self._before = self._what_decides_all()
         self._files: list[TensorFile] = []
         self._states: HiddenStates | None = None
@@ -85,7 +85,7 @@ class Stream:
     @torch.no_grad()
     def _part(self, net: Decoder, name: str, file: Path) -> None:
         part = net.get_submodule(name)
-        floats = {own: self._source.tensor(f"{name}.{own}") for own in _own_names(part)}
+        floats = {own: self._source.tensor(f"{name}.{own}") for own in part.state_dict()}
         key = self._key(name, floats)
         if kept.key_of(file) == key:
             for_device(part)
@@ -107,7 +107,7 @@ class Stream:
         """The one place where a quantizer is asked; calibrated ones run the part on what reaches it."""
         if self._quantizer is None or name == "norm":
             return
-        if self._states is None:
+        if self._states is None or name == VISION:
             self._quantizer.quantize(part, name)
             return
         states = self._states
@@ -161,13 +161,9 @@ def _parts(net: Decoder) -> Iterator[str]:
     """Names of the parts in the order of a forward pass; together they hold every parameter."""
     yield "embed_tokens"
     if net.vision_embed_tokens is not None:
-        yield "vision_embed_tokens"
+        yield VISION
     yield from (f"layers.{number}" for number in range(len(net.layers)))
     yield from ("norm", "lm_head")
-
-
-def _own_names(part: nn.Module) -> list[str]:
-    return list(part.state_dict())
 
 
 def _fill(part: nn.Module, floats: dict[str, Tensor]) -> None:

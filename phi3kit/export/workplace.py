@@ -29,6 +29,12 @@ def begin(out: Path, keep: str) -> Path:
     return partial
 
 
+def kept_bytes(out: Path, keep: str) -> int:
+    """Bytes of what a stopped export of `out` left to go on from."""
+    folder = out.with_name(f"{out.name}.partial") / keep
+    return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+
+
 def sweep(partial: Path, name: str) -> None:
     """Remove what served to build."""
     _remove(partial / name)

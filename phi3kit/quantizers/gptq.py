@@ -80,6 +80,10 @@ class GPTQ(Quantizer):
         block.float()
         fit_block(block, name, run, self.grids.of_linear, self.damping)
 
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """As its grids say."""
+        return self.grids.bytes(net)
+
     def describe(self) -> dict[str, Any]:
         """Bits, group sizes and method."""
         return {

@@ -66,6 +66,10 @@ class Int8DynamicInt4Weight(Quantizer):
         """8 bits are near enough to need no fitting."""
         return "plain" if is_head(name) and self.grids.head.bits == 8 else self.method
 
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """As its grids say."""
+        return self.grids.bytes(net)
+
     def describe(self) -> dict[str, Any]:
         """Bits, group sizes and method."""
         return {

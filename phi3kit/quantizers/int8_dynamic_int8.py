@@ -40,6 +40,10 @@ class Int8DynamicInt8Weight(Quantizer):
         for _, linear in linears(part, name):
             round_linear(linear, self.grids.linear, "plain")
 
+    def bytes(self, net: nn.Module) -> dict[str, int]:
+        """As its grids say."""
+        return self.grids.bytes(net)
+
     def describe(self) -> dict[str, Any]:
         """Bits, group sizes and method."""
         return {

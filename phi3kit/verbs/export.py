@@ -141,6 +141,8 @@ def export(recipe: Recipe) -> dict[str, Any]:
         survey(order.source, order.quantizer, order.calibration)
     stream = Stream(order.source, order.quantizer, partial / FOLDER, order.calibration)
     net = stream.run(stages.within)
+    if stream.reused:
+        print(f"  {stream.reused} parts were quantized already, from the same weights in the same way", flush=True)
     program = Program(net, context_of(net, order.context), order.cache, order.at_end)
     vision = None if net.vision_embed_tokens is None else VisionPrograms.of(program, order.crops)
     for note in notes(net):
