@@ -144,12 +144,14 @@ class DeviceCache(nn.Module, FixedCache):
         if not torch.compiler.is_exporting():
             short = self.start + self.new <= rule.reach
             return plain(*operands, *kept.held()) if short else masked(*operands, self._mask(rule), *kept.held())
-        return torch.cond(
+        out_BTHK = torch.cond(
             self.first_1[0] + self.new <= rule.reach,
             lambda q, first, mask, *held: plain(q, first, *held),
             masked,
             (*operands, self._mask(rule), *kept.held()),
         )
+        # ExecuTorch 1.4 hands on a branch's own memory, which the branches of the next cond use too
+        return out_BTHK.clone()
 
     def _store(self, layer: int, number: int) -> Store:
         kept = self.stores[f"{layer}_{number}"]
