@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,11 +93,14 @@ def read_order(recipe: Recipe) -> Order:
     workplace.check_target(recipe.out)
     assemble.model_file(config.name)
     source = _source(config)
+    quantizer = _quantizer(objects.quantizer, config.max_size)
+    if note := trained_otherwise(source.path, quantizer):
+        print(f"note: {note}", flush=True)
     size = min(BLOCK, config.context or source.net.dims.context)
     return Order(
         source=source,
         tokenizer=tokenizer_of(source, config.tokenizer),
-        quantizer=_quantizer(objects.quantizer, config.max_size),
+        quantizer=quantizer,
         backend=objects.backend or XNNPACK(),
         context=config.context,
         cache=config.cache,
@@ -119,6 +123,21 @@ def _quantizer(named: Quantizer | None, max_size: str | None) -> Quantizer | Non
     if isinstance(named, MixedPrecision):
         return named.within(max_size)
     return MixedPrecision(max_size)
+
+
+def trained_otherwise(run: Path | None, quantizer: Quantizer | None) -> str:
+    """What to say where a run was trained through another rounding (`QuantizationAware`) than it is exported with."""
+    report = None if run is None else run / "report.json"
+    if report is None or not report.is_file():
+        return ""
+    meant = json.loads(report.read_text()).get("trained_for")
+    if meant is None or (quantizer is not None and quantizer.describe() == meant):
+        return ""
+    linear = meant["linear"]
+    return (
+        f"{run} was trained to be rounded to {linear['weight_bits']} bits, groups of {linear['group_size']}, method "
+        "plain; with another quantizer than its recipe's QuantizationAware names, the program is not what was trained"
+    )
 
 
 def _calibration(config: Any, source: Source, row: int) -> list[Tensor]:

@@ -21,6 +21,7 @@ from phi3kit.phases import NextToken, QuantizationAware
 from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight
 from phi3kit.quantizers.imitation import imitate
 from phi3kit.testing import tiny
+from phi3kit.verbs.export_order import trained_otherwise
 
 QUANTIZERS = {
     "groups of 32": Int8DynamicInt4Weight(method="plain"),
@@ -103,6 +104,9 @@ def test_a_recipe_trains_through_it_and_resumes(arithmetic: Path, monkeypatch: p
     assert report["after"]["loss"] < report["before"]["loss"] - 0.1
     assert report["trained_for"]["embedding"]["weight_bits"] == 4
     assert load_run(done).dims.hidden_size == 32
+    assert trained_otherwise(done, Int8DynamicInt4Weight(embedding_bits=4, method="plain")) == ""
+    assert "groups of 32, method plain; with another" in trained_otherwise(done, Int8DynamicInt4Weight())
+    assert trained_otherwise(arithmetic, None) == "", "no report of a run"
     for name in ("done.json", "model.safetensors", "report.json", "checkpoints/step-00000009.ckpt"):
         (done / name).unlink()
     run(arithmetic, "trained")
