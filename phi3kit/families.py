@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -647,6 +647,19 @@ class Quantizer(Family, ABC):
 
 class Backend(Family, ABC):
     """Lowers an exported program to a device. Law: the lowered program computes what the eager net does."""
+
+    not_here: ClassVar[Mapping[str, str]] = {  # tried with ExecuTorch 1.4.1's wheel on Linux
+        "CoreML": "it lowers one token at a time, with 4-bit weights alone, for a cache that phi3kit does not make",
+        "CUDA": "it needs a GPU and triton where the program is made",
+        "EthosU": "it takes nets that its own tools have quantized, and no cache",
+        "MediaTek": "it needs mtk_converter, which is not public",
+        "Metal": "it needs a library that is on Macs only",
+        "MLX": "it is made on Macs only",
+        "MPS": "it lowers one fixed length, and a chat has many",
+        "OpenVINO": "it fails on a position that only a run knows",
+        "QNN": "it needs Qualcomm's SDK, which it downloads when it is imported",
+        "Samsung": "its exporter is not in ExecuTorch's wheel",
+    }
 
     @abstractmethod
     def lower(

@@ -186,4 +186,6 @@ def unknown_component(name: str, family: type | None = None) -> str:
     registry = load()
     among = registry.of(family) if family else registry.components
     kind = f"{family.__name__} " if family else "component "
+    if why := getattr(family, "not_here", {}).get(name):
+        return f"the {kind}{name} is not available here: {why}; use {' or '.join(c.name for c in among)}"
     return f"no {kind}is called {name!r}{nearest(name, [c.name for c in among])}"
