@@ -40,7 +40,7 @@ def declare(parser: ArgumentParser) -> None:
 
     parser.add_argument("--start_from", type=Path, help="run folder, or public checkpoint folder")
     parser.add_argument("--random", type=int | None, default=None, help="seed of random weights, in place of a folder")
-    parser.add_argument("--net", type=dict[str, Any] | None, default=None, help="the net of random weights")
+    parser.add_argument("--net", type=dict | None, default=None, help="the net of random weights")
     parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; null: start_from's own")
     parser.add_argument("--name", type=str, help="what the model is called; the program is phi4_NAME.pte")
     parser.add_argument("--quantizer", type=Quantizer | None, default=None, help="null exports float32 weights")
