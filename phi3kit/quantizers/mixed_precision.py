@@ -111,12 +111,6 @@ class MixedPrecision(Quantizer):
         return self.chosen[name].grid
 
     def bytes(self, net: nn.Module) -> dict[str, int]:
-        """What was chosen; before that, 4 bits in groups of 32, about the most that a budget of 4 to 5 bits gives."""
-        if self.chosen:
-            return {name: option.bytes for name, option in self.chosen.items()}
-        return Grids(LinearGrid(4, 32), LinearGrid(4, 32), EmbeddingGrid(4, 32)).bytes(net)
-
-    def bytes(self, net: nn.Module) -> dict[str, int]:
         """As chosen; before anything is chosen, as 4 bits with one scale per row would be."""
         if self.chosen:
             return {name: option.bytes for name, option in self.chosen.items()}
