@@ -15,7 +15,7 @@ from phi3kit.errors import UserError
 from phi3kit.families import Quantizer
 from phi3kit.quantizers.gptq import Run, fit_block
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
-from phi3kit.quantizers.layers import Grids, embeddings, linears
+from phi3kit.quantizers.layers import embeddings, linears
 from phi3kit.quantizers.low_bit import round_embedding, round_linear
 from phi3kit.quantizers.sensitivity import Option, as_json, bytes_of, choose, least, relative_change, shown
 
