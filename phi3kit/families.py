@@ -122,23 +122,27 @@ class Seen(ABC):
         """Whether tokens at the positions `queries` see those at `keys`, [T, J, N] bool."""
 
 
+class Heads(NamedTuple):
+    """Heads of one attention that follow one rule: queries, those of one key/value head side by side, [B, T, H, K];
+    the new tokens' keys and values, [B, T, G, K]; and which tokens each sees."""
+
+    q_BTHK: Tensor
+    k_BTGK: Tensor
+    v_BTGK: Tensor
+    rule: Seen
+
+
 class FixedCache(Cache):
     """A cache of fixed size, as an exported program has it: whatever a token does not see is masked."""
 
     @abstractmethod
-    def attend_seen(
-        self, layer: int, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, *, scale: float, rule: Seen, store: int = 0
-    ) -> Tensor:
-        """Store the new tokens and return attention over those that `rule` lets each see, [B, T, H, K].
+    def attend_seen(self, layer: int, sets: Sequence[Heads], scale: float) -> list[Tensor]:
+        """Store the new tokens and return each set's attention over what its rule lets each token see, [B, T, H, K].
 
         Args:
             layer: index of the layer.
-            q_BTHK: queries; those of one key/value head stand side by side.
-            k_BTGK: keys of the new tokens.
-            v_BTGK: values of the new tokens.
+            sets: as many as the attention has `stores`.
             scale: factor on q.k before the softmax.
-            rule: which tokens each sees.
-            store: which of the attention's `stores`.
         """
 
 

@@ -10,6 +10,7 @@ their own, K head width; always one row.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast, final
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from phi3kit import executorch_ops
 from phi3kit.errors import UserError
 from phi3kit.export.stores import CacheType, FloatStore, Store, store
-from phi3kit.families import FixedCache, Seen
+from phi3kit.families import FixedCache, Heads, Seen
 from phi3kit.model.decoder import Block, Decoder
 
 
@@ -117,41 +118,26 @@ class DeviceCache(nn.Module, FixedCache):
     ) -> Tensor:
         """Store the new tokens and attend over all; a window that is never reached is none."""
         rule = Window(self.context if window is None else min(window, self.context))
-        return self.attend_seen(layer, q_BTHK, k_BTGK, v_BTGK, scale=scale, rule=rule)
+        return self.attend_seen(layer, [Heads(q_BTHK, k_BTGK, v_BTGK, rule)], scale)[0]
 
-    def attend_seen(
-        self, layer: int, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, *, scale: float, rule: Seen, store: int = 0
-    ) -> Tensor:
-        kept = self._store(layer, store)
-        kept.write(k_BTGK, v_BTGK, self.start, self.places_1T)
-        rule = Sliding(rule, self.context) if self.slides else rule
-        attend, groups, kinds = type(kept).attend, k_BTGK.shape[2], rule.kinds
-
-        def plain(q_1THK: Tensor, first_1: Tensor, *held: Tensor) -> Tensor:
-            return attend(q_1THK, _number(first_1), None, scale, *held)
-
-        def masked(q_1THK: Tensor, first_1: Tensor, mask_RN: Tensor, *held: Tensor) -> Tensor:
-            if kinds == 1:
-                return attend(q_1THK, 0, mask_RN, scale, *held)
-            # heads of one key/value head become rows, for each of which the mask has one
-            rows_1RGK = q_1THK.unflatten(2, (groups, kinds)).transpose(2, 3).flatten(1, 2)
-            out_1RGK = attend(rows_1RGK, 0, mask_RN, scale, *held)
-            return out_1RGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3)
-
-        operands = (q_BTHK, self.first_1)
-        if rule.reach >= self.context and not self.slides:
-            return plain(*operands, *kept.held())
+    def attend_seen(self, layer: int, sets: Sequence[Heads], scale: float) -> list[Tensor]:
+        kept = [self._store(layer, number) for number in range(len(sets))]
+        for each, heads in zip(kept, sets, strict=True):
+            each.write(heads.k_BTGK, heads.v_BTGK, self.start, self.places_1T)
+        rules = [Sliding(heads.rule, self.context) if self.slides else heads.rule for heads in sets]
+        queries, held = [heads.q_BTHK for heads in sets], [each.held() for each in kept]
+        plain, masked = _branches(type(kept[0]), [(h.k_BTGK.shape[2], h.rule.kinds) for h in sets], scale)
+        reach = min(rule.reach for rule in rules)
+        if reach >= self.context and not self.slides:
+            return plain(self.first_1, queries, [], held)
         if not torch.compiler.is_exporting():
-            short = self.start + self.new <= rule.reach
-            return plain(*operands, *kept.held()) if short else masked(*operands, self._mask(rule), *kept.held())
-        out_BTHK = torch.cond(
-            self.first_1[0] + self.new <= rule.reach,
-            lambda q, first, mask, *held: plain(q, first, *held),
-            masked,
-            (*operands, self._mask(rule), *kept.held()),
-        )
-        # ExecuTorch 1.4 hands on a branch's own memory, which the branches of the next cond use too
-        return out_BTHK.clone()
+            if self.start + self.new <= reach:
+                return plain(self.first_1, queries, [], held)
+            return masked(self.first_1, queries, [self._mask(rule) for rule in rules], held)
+        # One cond for all sets, and never two results alive at once: ExecuTorch 1.4 hands on a branch's own memory,
+        # which the branches of the next cond use too.
+        masks = [self._mask(rule) for rule in rules]
+        return torch.cond(self.first_1[0] + self.new <= reach, plain, masked, (self.first_1, queries, masks, held))
 
     def _store(self, layer: int, number: int) -> Store:
         kept = self.stores[f"{layer}_{number}"]
@@ -172,6 +158,41 @@ class DeviceCache(nn.Module, FixedCache):
             return places_N
         last = self.start + self.new - 1
         return last - (last - places_N) % self.room
+
+
+_Branch = Callable[[Tensor, list[Tensor], list[Tensor], list[tuple[Tensor, ...]]], list[Tensor]]
+
+
+def _branches(kind: type[Store], shares: list[tuple[int, int]], scale: float) -> tuple[_Branch, _Branch]:
+    """Attention of several sets of heads without masks, and with one for each.
+
+    Args:
+        kind: of their stores.
+        shares: key/value heads of each set, and the J of its rule.
+        scale: factor on q.k before the softmax.
+    """
+
+    def plain(
+        first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: list[tuple[Tensor, ...]]
+    ) -> list[Tensor]:
+        start = _number(first_1)
+        return [kind.attend(q, start, None, scale, *h) for q, h in zip(queries, held, strict=True)]
+
+    def masked(
+        first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: list[tuple[Tensor, ...]]
+    ) -> list[Tensor]:
+        outputs = []
+        for q_1THK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, shares, strict=True):
+            if kinds == 1:
+                outputs.append(kind.attend(q_1THK, 0, mask_RN, scale, *kept))
+                continue
+            # heads of one key/value head become rows, for each of which the mask has one
+            rows_1RGK = q_1THK.unflatten(2, (groups, kinds)).transpose(2, 3).flatten(1, 2)
+            out_1RGK = kind.attend(rows_1RGK, 0, mask_RN, scale, *kept)
+            outputs.append(out_1RGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3))
+        return outputs
+
+    return plain, masked
 
 
 def _number(first_1: Tensor) -> int:

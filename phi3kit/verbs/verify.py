@@ -76,7 +76,7 @@ def prove(
     from phi3kit.text.template import render
 
     constants = expected["constants"]
-    report = {
+    report: dict[str, Any] = {
         "interface": check_metadata(model, constants, frozenset(expected["delegates"])),
         "tokenizer": check_device_text(
             device_tokenizer, tokenizer, [*texts, *OWN, *AWKWARD], constants["get_vocab_size"]

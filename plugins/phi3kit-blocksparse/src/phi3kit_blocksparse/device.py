@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor, nn
 
-from phi3kit.families import Cache, FixedCache, Rotation, Seen
+from phi3kit.families import Cache, FixedCache, Heads, Rotation, Seen
 from phi3kit_blocksparse.heads import split_heads
 from phi3kit_blocksparse.pattern import Pattern
 
@@ -98,10 +98,11 @@ class DeviceBlocksparse(nn.Module):
 
     def _attend(self, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, cache: FixedCache) -> Tensor:
         q_BTGJK = q_BTHK.unflatten(2, (self.dims.kv_heads, -1))
-        parts = []
-        for store, (rule, groups) in enumerate(self.sets):
-            q, k, v = (x[:, :, groups] for x in (q_BTGJK, k_BTGK, v_BTGK))
-            parts.append(cache.attend_seen(self.layer, q.flatten(2, 3), k, v, scale=self.scale, rule=rule, store=store))
+        split = [
+            Heads(q_BTGJK[:, :, groups].flatten(2, 3), k_BTGK[:, :, groups], v_BTGK[:, :, groups], rule)
+            for rule, groups in self.sets
+        ]
+        parts = cache.attend_seen(self.layer, split, self.scale)
         out_BTGJK = torch.cat([part.unflatten(2, (-1, q_BTGJK.shape[3])) for part in parts], dim=2)
         order = [group for _, groups in self.sets for group in groups]
         back = sorted(range(len(order)), key=order.__getitem__)
