@@ -43,9 +43,7 @@ def net(memorised):
 
 
 def test_an_image_must_fit_into_the_context(net):
-    with pytest.raises(
-        UserError, match="an image of 2 x 2 crops takes 27 of 20 tokens of context"
-    ):
+    with pytest.raises(UserError, match="an image of 2 x 2 crops takes 27 of 20 tokens of context"):
         VisionPrograms.of(Program(net, 20), GRID)
 
 
