@@ -118,7 +118,7 @@ def examples() -> dict[str, dict[str, Build]]:
     chat, pairs = ({split: folder / f"{split}.jsonl" for split in ("train", "heldout")} for folder in (
         corpus() / "data" / "chat", corpus() / "data" / "preferences"))  # fmt: skip
     return {
-        "MixedPrecision": {"": partial(MixedPrecision, "78KB")},
+        "MixedPrecision": {"": partial(MixedPrecision, "118KB")},
         **scorer_examples.examples(),
         "LongRoPE": {
             "switching": partial(LongRoPE, short_factor=[1.0] * 4, long_factor=[1.1, 2, 3, 4], original_context=16),

@@ -20,6 +20,8 @@ from phi3kit.model import Decoder
 def parts(net: Decoder) -> Iterator[tuple[str, nn.Module]]:
     """The parts of a net that hold what is quantized, in the order of a forward pass, under their names."""
     yield "embed_tokens", net.embed_tokens
+    if net.vision_embed_tokens is not None:
+        yield "vision_embed_tokens", net.vision_embed_tokens
     for number, block in enumerate(net.layers):
         yield f"layers.{number}", block
     yield "lm_head", net.lm_head
@@ -44,8 +46,9 @@ class HiddenStates:
             yield _output(block, x_1TD, rotation)
 
     def pass_through(self, block: nn.Module) -> None:
-        """The states become the block's outputs."""
-        self.rows_1TD = list(self.through(block))
+        """The states become the block's outputs, row by row."""
+        for number, x_1TD in enumerate(self.through(block)):
+            self.rows_1TD[number] = x_1TD
 
     def each(self, part: nn.Module) -> Iterator[Tensor]:
         """What a part without positions, a norm or the head, makes of each row."""
@@ -82,6 +85,8 @@ def quantize_net(net: Decoder, quantizer: Quantizer, rows: Iterable[Tensor] = ()
         return
     net.float()
     quantizer.quantize(net.embed_tokens, "embed_tokens")
+    if net.vision_embed_tokens is not None:  # no text passes through it
+        quantizer.quantize(net.vision_embed_tokens, "vision_embed_tokens")
     states = HiddenStates(net, rows)
     for number, block in enumerate(net.layers):
         quantizer.quantize_block(block, f"layers.{number}", partial(states.through, block))

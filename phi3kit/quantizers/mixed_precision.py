@@ -20,7 +20,7 @@ from phi3kit.quantizers.low_bit import round_embedding, round_linear
 from phi3kit.quantizers.sensitivity import Option, as_json, bytes_of, choose, least, relative_change, shown
 
 FLOAT = 4  # bytes of what is not quantized
-GRAPH_SHARE, GRAPH_BYTES = 0.002, 60_000  # of a program that is not weights
+GRAPH_SHARE, GRAPH_BYTES = 0.002, 100_000  # of a program that is neither weights nor tables of positions
 
 
 @final
@@ -50,6 +50,11 @@ class MixedPrecision(Quantizer):
     def within(self, max_size: str) -> MixedPrecision:
         """Itself, with another budget."""
         self.max_size, self.max_bytes = max_size, bytes_of(max_size)
+        return self
+
+    def beside(self, count: int) -> MixedPrecision:
+        """Itself, leaving room for so many bytes of a program that are not weights: its tables of positions."""
+        self._floats["tables of positions"] = count
         return self
 
     @torch.no_grad()

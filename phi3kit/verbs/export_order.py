@@ -93,7 +93,7 @@ def read_order(recipe: Recipe) -> Order:
     workplace.check_target(recipe.out)
     assemble.model_file(config.name)
     source = _source(config)
-    quantizer = _quantizer(objects.quantizer, config.max_size)
+    quantizer = _quantizer(objects.quantizer, config.max_size, _table_bytes(source.net, config.context))
     if note := trained_otherwise(source.path, quantizer):
         print(f"note: {note}", flush=True)
     size = min(BLOCK, config.context or source.net.dims.context)
@@ -114,15 +114,20 @@ def read_order(recipe: Recipe) -> Order:
     )
 
 
-def _quantizer(named: Quantizer | None, max_size: str | None) -> Quantizer | None:
+def _quantizer(named: Quantizer | None, max_size: str | None, tables: int) -> Quantizer | None:
     """The recipe's; a budget asks for `MixedPrecision` in its place."""
     from phi3kit.quantizers import MixedPrecision
 
-    if max_size is None:
-        return named
-    if isinstance(named, MixedPrecision):
-        return named.within(max_size)
-    return MixedPrecision(max_size)
+    if max_size is not None:
+        named = named.within(max_size) if isinstance(named, MixedPrecision) else MixedPrecision(max_size)
+    return named.beside(tables) if isinstance(named, MixedPrecision) else named
+
+
+def _table_bytes(net: Decoder, context: int | None) -> int:
+    """Of cosines and sines in a program, fp32: a row of a head's width for each position."""
+    from phi3kit.export.program import context_of
+
+    return 2 * 4 * net.dims.head_width * context_of(net, context)
 
 
 def trained_otherwise(run: Path | None, quantizer: Quantizer | None) -> str:

@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 def test_a_streamed_survey_chooses_what_one_in_memory_does(tmp_path):
     source, rows = RandomSource(yaml.safe_load(NET), 0), rows_of_text()[:6]
-    streamed, whole = MixedPrecision("110KB"), MixedPrecision("110KB")
+    streamed, whole = MixedPrecision("150KB"), MixedPrecision("150KB")
     survey(source, streamed, rows)
     net = whole_net(source)
     quantize_net(net, whole, rows)
@@ -73,8 +73,8 @@ def test_a_streamed_survey_chooses_what_one_in_memory_does(tmp_path):
 
 
 def test_a_budget_stands_in_for_the_recipes_quantizer():
-    assert _quantizer(None, None) is None
-    assert _quantizer(None, "2MB").max_size == "2MB"
+    assert _quantizer(None, None, 0) is None
+    assert _quantizer(None, "2MB", 1000).max_size == "2MB"
     own = MixedPrecision("1MB", damping=0.1)
-    assert _quantizer(own, "2MB") is own
+    assert _quantizer(own, "2MB", 1000) is own
     assert own.max_bytes == 2_000_000
