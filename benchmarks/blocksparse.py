@@ -116,9 +116,7 @@ def compare_densities(tokens: int, options: argparse.Namespace) -> None:
         for name in PASSES:
             ours, theirs = timed((kernel, dense), lambda kernel, name=name: run(kernel, inputs, name), options)
             ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-            spare = " | ".join(
-                f"{(peak(x, inputs, name) - results(tokens, name)) / 2**10:,.0f}" for x in (kernel, dense)
-            )
+            spare = [(peak(x, inputs, name) - results(tokens, name)) / 2**10 for x in (kernel, dense)]
             what = f"{tokens:,} | {local} | {stride} | {density(pattern, tokens):.0%} | {name}"
             print(f"| {what} | {middle(ours)} | {ratio:.2f} | {spare[0]:,.0f} | {spare[1]:,.0f} |", flush=True)
 
