@@ -40,11 +40,7 @@ class Program(nn.Module):
 
     def __init__(self, net: Decoder, context: int, cache: CacheType | None = None, at_end: AtEnd = "fail") -> None:
         super().__init__()
-        if not 0 < context <= net.dims.context:
-            raise UserError(
-                f"context {context} does not fit; the net was trained for {net.dims.context} tokens, "
-                "give at most that many"
-            )
+        context = context_of(net, context)
         for_device(net)
         self.net = net
         kind = cache or ("int8" if context > INT8_ABOVE else "float")
@@ -77,8 +73,14 @@ class Program(nn.Module):
 
 
 def context_of(net: Decoder, wanted: int | None) -> int:
-    """Tokens of a conversation: as many as wanted, or the net's, at most 4096."""
-    return min(net.dims.context, DEFAULT_CONTEXT) if wanted is None else wanted
+    """Tokens of a conversation: as many as wanted, or the net's, at most 4096. Raises `UserError` beyond the net's."""
+    if wanted is None:
+        return min(net.dims.context, DEFAULT_CONTEXT)
+    if not 0 < wanted <= net.dims.context:
+        raise UserError(
+            f"context {wanted} does not fit; the net was trained for {net.dims.context} tokens, give at most that many"
+        )
+    return wanted
 
 
 def trace(program: Program) -> torch.export.ExportedProgram:

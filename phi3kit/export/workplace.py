@@ -18,7 +18,7 @@ def check_target(out: Path) -> None:
 
 def begin(out: Path, keep: str) -> Path:
     """A folder beside `out` to build in; of what a stopped export left there, only `keep` is used again."""
-    partial = out.with_name(f"{out.name}.partial")
+    partial = partial_of(out)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -29,9 +29,14 @@ def begin(out: Path, keep: str) -> Path:
     return partial
 
 
+def partial_of(out: Path) -> Path:
+    """Where the bundle of `out` is built."""
+    return out.with_name(f"{out.name}.partial")
+
+
 def kept_bytes(out: Path, keep: str) -> int:
     """Bytes of what a stopped export of `out` left to go on from."""
-    folder = out.with_name(f"{out.name}.partial") / keep
+    folder = partial_of(out) / keep
     return sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
 
 

@@ -135,11 +135,11 @@ def export(recipe: Recipe) -> dict[str, Any]:
     print(f"export {order.source.says}: {room}", flush=True)
     room.check(recipe.out, there=workplace.kept_bytes(recipe.out, FOLDER))
     stages = Stages(order.seconds())
-    partial = workplace.begin(recipe.out, keep=FOLDER)
     stages.begin("quantize")
     if order.quantizer is not None and order.quantizer.surveys:
         survey(order.source, order.quantizer, order.calibration)
-    stream = Stream(order.source, order.quantizer, partial / FOLDER, order.calibration)
+    stream = Stream(order.source, order.quantizer, workplace.partial_of(recipe.out) / FOLDER, order.calibration)
+    partial = workplace.begin(recipe.out, keep=FOLDER)  # nothing is written before everything has been checked
     net = stream.run(stages.within)
     if stream.reused:
         print(f"  {stream.reused} parts were quantized already, from the same weights in the same way", flush=True)

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from phi3kit_blocksparse.pattern import Group, Pattern
 
-# with these a thread's piece, Phi-3-small's, takes no more room than dense attention's kernel does for itself
-NEAR = 192  # queries of a row, and keys in columns at a time
-FAR = 512  # queries of a row for one head's columns
-KEYS = 320  # of a piece in the backward pass, and of how many query heads of a key/value head:
-TOGETHER = 2
+# larger ones take more room, smaller ones wait longer for their threads on a busy machine (benchmarks/README.md)
+NEAR = 384  # queries of a row, and keys in columns at a time
+FAR = 2048  # queries of a row for one head's columns
+KEYS = 4096  # of a piece in the backward pass, and of how many query heads of a key/value head:
+TOGETHER = 4
 
 
 class Piece(NamedTuple):
