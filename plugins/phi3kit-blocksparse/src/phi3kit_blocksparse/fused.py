@@ -3,7 +3,7 @@
 The pieces' softmaxes join by the logarithms of their sums. Backward, each piece's kernel is given the joint logarithm
 and the joint output, and gives its share of the gradients exactly (FlashAttention, arXiv 2205.14135, appendix B.4).
 The work is that of the kept blocks; beyond the output and the gradients, which are written in place, there is room for
-one small piece per thread, less than dense attention's kernel takes for itself.
+one small piece per thread.
 
 Shapes: B rows, T tokens, H query heads, G key/value heads, K head width; pieces as in `pieces`.
 """
