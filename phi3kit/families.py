@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+Programs = torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram]  # one, or by their methods' names
+
+
 class Family:
     """Marks an abstract class as a family: a class that lists `Family` among its direct bases is one."""
 
@@ -669,7 +672,7 @@ class Backend(Family, ABC):
     @abstractmethod
     def lower(
         self,
-        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        program: Programs,
         metadata: Mapping[str, Any],
     ) -> bytes:
         """The `.pte` file's content.
@@ -681,7 +684,7 @@ class Backend(Family, ABC):
 
     def write(
         self,
-        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        program: Programs,
         metadata: Mapping[str, Any],
         file: Path,
         release: Callable[[], None] = lambda: None,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from phi3kit import executorch_ops, torchvision_ops
 from phi3kit.native_output import silenced
@@ -37,13 +37,7 @@ class Runner:
     """
 
     def __init__(self, model: Path, vocab_size: int, folder: Path) -> None:
-        tokenizer = write_tokenizer_of_ids(folder, vocab_size)
-        executorch_ops.register()
-        torchvision_ops.declare()
-        with silenced():
-            from executorch.extension.llm.runner import TextLLMRunner
-
-            self._runner = TextLLMRunner(str(model), str(tokenizer))
+        self._runner = opened("TextLLMRunner", model, vocab_size, folder)
 
     def generate(self, ids: Sequence[int], max_new_tokens: int) -> Turn:
         """Greedy continuation of everything read so far and `ids`; a stop id comes last."""
@@ -59,7 +53,7 @@ class Runner:
                 pieces.append,
                 lambda stats: read.append(stats.num_prompt_tokens),
             )
-        return Turn([int(i) for i in re.findall(r"\[t(\d+)\]", "".join(pieces))], sum(read))
+        return Turn(ids_in(pieces), sum(read))
 
     def reset(self) -> None:
         """Begin at position 0."""
@@ -67,11 +61,21 @@ class Runner:
             self._runner.reset()
 
 
-def write_tokenizer_of_ids(folder: Path, vocab_size: int) -> Path:
-    """The tokenizer below as a file in the folder."""
-    file = folder / "tokenizer.json"
-    file.write_text(json.dumps(tokenizer_of_ids(vocab_size)))
-    return file
+def opened(runner: str, model: Path, vocab_size: int, folder: Path) -> Any:
+    """One of ExecuTorch's runners on a `.pte`, with the tokenizer below, which is written into the folder."""
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(json.dumps(tokenizer_of_ids(vocab_size)))
+    executorch_ops.register()
+    torchvision_ops.declare()
+    with silenced():
+        from executorch.extension.llm import runner as runners
+
+        return getattr(runners, runner)(str(model), str(tokenizer))
+
+
+def ids_in(pieces: Sequence[str]) -> list[int]:
+    """The ids that a runner with the tokenizer below has spelt."""
+    return [int(i) for i in re.findall(r"\[t(\d+)\]", "".join(pieces))]
 
 
 def tokenizer_of_ids(vocab_size: int) -> dict[str, object]:

@@ -5,7 +5,6 @@ As with `Runner`, what it generates is read through a tokenizer of ids; what it 
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from phi3kit import executorch_ops, torchvision_ops
-from phi3kit.export.runner import write_tokenizer_of_ids
+from phi3kit.export.runner import ids_in, opened
 from phi3kit.export.vision import VisionPrograms
 from phi3kit.families import Tokenizer
 from phi3kit.native_output import silenced
@@ -37,13 +35,7 @@ class VisionRunner:
     """
 
     def __init__(self, model: Path, vocab_size: int, folder: Path) -> None:
-        tokenizer = write_tokenizer_of_ids(folder, vocab_size)
-        executorch_ops.register()
-        torchvision_ops.declare()
-        with silenced():
-            from executorch.extension.llm.runner import MultimodalRunner
-
-            self._runner = MultimodalRunner(str(model), str(tokenizer))
+        self._runner = opened("MultimodalRunner", model, vocab_size, folder)
 
     def generate(self, parts: Sequence[list[int] | Tensor], max_new_tokens: int) -> list[int]:
         """From the beginning: greedy continuation of ids and images ([3, Y, X] pixels); a stop id comes last."""
@@ -55,7 +47,7 @@ class VisionRunner:
             self._runner.reset()
             inputs = [make_image_input(part) if isinstance(part, Tensor) else make_token_input(part) for part in parts]
             self._runner.generate(inputs, config, pieces.append)
-        return [int(i) for i in re.findall(r"\[t(\d+)\]", "".join(pieces))]
+        return ids_in(pieces)
 
 
 @torch.no_grad()

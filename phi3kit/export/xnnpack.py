@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import torch
-
 from phi3kit.export.lean_lowering import lean
-from phi3kit.families import Backend
+from phi3kit.families import Backend, Programs
 from phi3kit.native_output import silenced
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ class XNNPACK(Backend):
 
     def lower(
         self,
-        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        program: Programs,
         metadata: Mapping[str, Any],
     ) -> bytes:
         """The `.pte`. One partitioner takes quantized and float operators alike: fewer calls than the pair
@@ -35,7 +33,7 @@ class XNNPACK(Backend):
 
     def write(
         self,
-        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        program: Programs,
         metadata: Mapping[str, Any],
         file: Path,
         release: Callable[[], None] = lambda: None,
@@ -48,7 +46,7 @@ class XNNPACK(Backend):
 
     def _lowered(
         self,
-        program: torch.export.ExportedProgram | Mapping[str, torch.export.ExportedProgram],
+        program: Programs,
         metadata: Mapping[str, Any],
     ) -> ExecutorchProgramManager:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

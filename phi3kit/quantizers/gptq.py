@@ -17,8 +17,8 @@ from phi3kit.families import Quantizer
 from phi3kit.quantizers.compensation import compensated
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
 from phi3kit.quantizers.int8_dynamic_int4 import head_grid
-from phi3kit.quantizers.layers import Grids, embeddings, linears
-from phi3kit.quantizers.low_bit import round_embedding, round_linear, set_linear
+from phi3kit.quantizers.layers import Grids, linears
+from phi3kit.quantizers.low_bit import round_linear, round_part, set_linear
 
 Run = Callable[[], Iterator[Tensor]]
 
@@ -66,12 +66,7 @@ class GPTQ(Quantizer):
         """
         if not name:
             raise UserError("GPTQ fits weights to text, block by block; a net at once needs another quantizer, or text")
-        self.grids.check(part, name)
-        part.float()
-        for _, embedding in embeddings(part, name):
-            round_embedding(embedding, self.grids.embedding)
-        for full_name, layer in linears(part, name):
-            round_linear(layer, self.grids.of_linear(full_name), "hqq")
+        round_part(part, name, self.grids, lambda _: "hqq")
 
     @torch.no_grad()
     def quantize_block(self, block: nn.Module, name: str, run: Run) -> None:

@@ -10,8 +10,8 @@ from torch import nn
 from phi3kit.errors import UserError
 from phi3kit.families import Quantizer
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
-from phi3kit.quantizers.layers import Grids, embeddings, is_head, linears
-from phi3kit.quantizers.low_bit import Method, round_embedding, round_linear
+from phi3kit.quantizers.layers import Grids, is_head
+from phi3kit.quantizers.low_bit import Method, round_part
 
 METHODS = ("hqq", "plain")
 
@@ -55,12 +55,7 @@ class Int8DynamicInt4Weight(Quantizer):
         Raises:
             UserError: a layer's width is no multiple of its group; nothing was quantized.
         """
-        self.grids.check(part, name)
-        part.float()
-        for _, embedding in embeddings(part, name):
-            round_embedding(embedding, self.grids.embedding)
-        for full_name, linear in linears(part, name):
-            round_linear(linear, self.grids.of_linear(full_name), self._method_of(full_name))
+        round_part(part, name, self.grids, self._method_of)
 
     def _method_of(self, name: str) -> Method:
         """8 bits are near enough to need no fitting."""

@@ -9,8 +9,8 @@ from torch import nn
 
 from phi3kit.families import Quantizer
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
-from phi3kit.quantizers.layers import Grids, embeddings, linears
-from phi3kit.quantizers.low_bit import round_embedding, round_linear
+from phi3kit.quantizers.layers import Grids
+from phi3kit.quantizers.low_bit import round_part
 
 
 @final
@@ -33,12 +33,7 @@ class Int8DynamicInt8Weight(Quantizer):
     @torch.no_grad()
     def quantize(self, part: nn.Module, name: str = "") -> None:
         """Quantize a net's, or a part's, linear layers and embeddings."""
-        self.grids.check(part, name)
-        part.float()
-        for _, embedding in embeddings(part, name):
-            round_embedding(embedding, self.grids.embedding)
-        for _, linear in linears(part, name):
-            round_linear(linear, self.grids.linear, "plain")
+        round_part(part, name, self.grids, lambda _: "plain")
 
     def bytes(self, net: nn.Module) -> dict[str, int]:
         """As its grids say."""

@@ -7,6 +7,7 @@ must stay fp32 (ExecuTorch 1.4 reads bfloat16 ones wrongly, without an error).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -14,10 +15,31 @@ from torch import Tensor, nn
 
 from phi3kit.native_output import silenced
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
+from phi3kit.quantizers.layers import Grids, embeddings, linears
 
 Method = Literal["hqq", "plain"]
 PIECE = 2**18  # numbers that are rounded at once
 _TORCHAO_METHODS = {"hqq": "hqq_scale_only", "plain": "affine"}
+
+
+def round_part(part: nn.Module, name: str, grids: Grids, method_of: Callable[[str], Method]) -> None:
+    """Round the linear layers and embeddings of a net, or of one of its parts; the rest becomes fp32.
+
+    Args:
+        part: the net or a part of it.
+        name: of the part in the net.
+        grids: onto which.
+        method_of: how the scales of the linear layer of that name are chosen.
+
+    Raises:
+        UserError: a layer's width is no multiple of its group; nothing was rounded.
+    """
+    grids.check(part, name)
+    part.float()
+    for _, embedding in embeddings(part, name):
+        round_embedding(embedding, grids.embedding)
+    for full_name, linear in linears(part, name):
+        round_linear(linear, grids.of_linear(full_name), method_of(full_name))
 
 
 def round_linear(layer: nn.Linear, grid: LinearGrid, method: Method) -> None:

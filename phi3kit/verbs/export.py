@@ -22,13 +22,12 @@ from phi3kit.verbs.summary import show
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
     from torch import Tensor
-    from torch.export import ExportedProgram
 
     from phi3kit.export import Program
     from phi3kit.export.program import AtEnd
     from phi3kit.export.stores import CacheType
     from phi3kit.export.vision import VisionPrograms
-    from phi3kit.families import Backend, Quantizer, Tokenizer
+    from phi3kit.families import Backend, Programs, Quantizer, Tokenizer
     from phi3kit.model.engine import Engine
 
 LONGEST_ANSWER = 128  # tokens, in the closing conversation
@@ -182,7 +181,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
 
 def _write(
     backend: Backend,
-    traced: ExportedProgram | dict[str, ExportedProgram],
+    traced: Programs,
     constants: dict[str, Any],
     model: Path,
     release: Callable[[], None],

@@ -8,33 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, final
 
 import pytest
-import torch
+from ready_backend import Ready
 
 from phi3kit import UserError, bundle
 from phi3kit import recipe as recipes
 from phi3kit.export.stream import FOLDER
-from phi3kit.families import Backend
 from phi3kit.verbs import export, export_proof
 
 WAIT = 300.0  # seconds, on a busy machine
-
-
-@final
-class Lowered(Backend):
-    """Gives bytes lowered earlier."""
-
-    pte = b""
-
-    def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
-        return self.pte
-
-    @property
-    def delegates(self) -> frozenset[str]:
-        return frozenset({"XnnpackBackend"})
 
 
 def test_killed_and_run_again(tiny_run, tiny_bundle, tmp_path, monkeypatch, capsys):
@@ -54,8 +37,8 @@ def test_killed_and_run_again(tiny_run, tiny_bundle, tmp_path, monkeypatch, caps
     found = len(list(kept.glob("*.safetensors")))
     assert found >= 2
 
-    monkeypatch.setattr(Lowered, "pte", (tiny_bundle / "phi4_tiny.pte").read_bytes())
-    monkeypatch.setattr("phi3kit.export.XNNPACK", Lowered)
+    monkeypatch.setattr(Ready, "pte", (tiny_bundle / "phi4_tiny.pte").read_bytes())
+    monkeypatch.setattr("phi3kit.export.XNNPACK", Ready)
     monkeypatch.setattr(export, "APART", 0)
     report = export.export(recipes.read("export", export.declare, ["--recipe", str(file)]))
     assert f"  {found} parts were quantized already" in capsys.readouterr().out

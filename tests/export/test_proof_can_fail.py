@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
 
 import pytest
 import torch
+from ready_backend import Ready
 
 from phi3kit import UserError, bundle
 from phi3kit import recipe as recipes
 from phi3kit.export.activation_step import activation_step
 from phi3kit.export.device_text import check_device_text
 from phi3kit.export.verify import check_metadata, check_program
-from phi3kit.families import Backend
 from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.records import Message
 from phi3kit.serve import BundleEngine
 from phi3kit.text import load_tokenizer, render, stop_ids
 from phi3kit.verbs import export, verify
-
-
-@final
-class Ready(Backend):
-    """Gives bytes lowered earlier, so that a test need not wait for lowering."""
-
-    pte = b""
-
-    def lower(self, program: torch.export.ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
-        return self.pte
-
-    @property
-    def delegates(self) -> frozenset[str]:
-        return frozenset({"XnnpackBackend"})
 
 
 @pytest.fixture
