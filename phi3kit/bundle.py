@@ -58,10 +58,20 @@ def is_bundle(folder: Path) -> bool:
     return (folder / ABOUT).is_file()
 
 
-def seal(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write bundle.json over the files that are there; it comes last, whole or not at all."""
+def seal(folder: Path, about: Mapping[str, Any], proven: Mapping[str, str] | None = None) -> None:
+    """Write bundle.json over the files that are there; it comes last, whole or not at all.
+
+    Args:
+        folder: what becomes a bundle.
+        about: the content, without the files.
+        proven: sha256 of files that must still be what they were.
+    """
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != ABOUT)
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    found = {name: sha256(folder / name) for name in names}
+    for name, expected in (proven or {}).items():
+        if found.get(name) != expected:
+            raise UserError(f"{folder / name} changed while it was proven; export again")
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in found.items()}
     content = {"phi3kit_bundle": VERSION, **about, "files": files}
     content["sha256"] = _hash_of(content)
     partial = folder / f"{ABOUT}.partial"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from phi3kit.export.proof import Proof
 
-def headline(report: dict[str, Any]) -> list[str]:
-    """Size, what quantization cost, exact answers, and the proof's numbers."""
-    sizes, proof = report["bytes"], report["verification"]
+
+def headline(report: dict[str, Any], proof: Proof) -> list[str]:
+    """Size, the proof's numbers, what quantization cost, and exact answers."""
+    sizes = report["bytes"]
     share = sizes["program"] / sizes["float32_weights"]
     lines = [
         f"size: {_megabytes(sizes['program'])} program, {_megabytes(sizes['float32_weights'])} float32 weights "
         f"({share:.0%})",
         f"proof: logits within {proof['logits']['largest_difference']:.2g} of the quantized net in PyTorch "
-        f"(one activation step: {proof['activation_step']:.2g}), "
+        f"(one activation step: {proof['logits']['activation_step']:.2g}), "
         f"{len(proof['runner']['differences'])} of {proof['runner']['tokens']} TextLLMRunner tokens differ",
     ]
     lines += quality(report.get("heldout", {}))

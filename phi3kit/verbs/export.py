@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from phi3kit.export import Program
     from phi3kit.export.program import AtEnd
+    from phi3kit.export.proof import Proof
     from phi3kit.export.stores import CacheType
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Backend, Programs, Quantizer, Tokenizer
@@ -154,14 +155,15 @@ def export(recipe: Recipe) -> dict[str, Any]:
     lowering_peak = peak_memory()
     stages.begin("prove")
     promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
+    proof, proof_peak = _prove(partial, model, promise, order, program, vision)
     report: dict[str, Any] = {
         "bytes": {"program": model.stat().st_size, "float32_weights": 4 * order.source.net.parameter_count()},
-        "peak_memory": {"export": lowering_peak},
-        "verification": _prove(partial, model, promise, order, program, vision),
+        "peak_memory": {"export": lowering_peak, "proof": proof_peak},
+        "verification": proof.as_dict(),
     }
     report |= _measure(order, program, BundleEngine(model), stages)
     stages.end()
-    report |= {"seconds": stages.took, "headline": headline(report), "closing": closing(report, model.name)}
+    report |= {"seconds": stages.took, "headline": headline(report, proof), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
     about = assemble.describe(
         recipe.config.name,
@@ -174,7 +176,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     )
     workplace.sweep(partial, FOLDER)
     about |= {"notes": notes(net)} | ({} if vision is None else {"vision": vision.describe()})
-    bundle.seal(partial, about | {"program": promise})
+    bundle.seal(partial, about | {"program": promise}, proven=proof["files"]["sha256"])
     workplace.finish(partial, recipe.out)
     return report
 
@@ -204,26 +206,31 @@ def _prove(
     order: Order,
     program: Program,
     vision: VisionPrograms | None,
-) -> dict[str, Any]:
-    """The proof, printed. Raises `UserError` where it fails; what failed is left for a look."""
+) -> tuple[Proof, int]:
+    """The proof, printed, and its peak of memory. Raises `UserError` where it fails; what failed is left for a look."""
     from phi3kit import bundle
     from phi3kit.export.assemble import TOKENIZER
-    from phi3kit.verbs.verify import faults, prove, table
+    from phi3kit.export.proof import files_point
+    from phi3kit.export.room import peak_memory
+    from phi3kit.verbs.verify import prove
 
+    hashes = {file.name: bundle.sha256(file) for file in sorted(partial.iterdir()) if file.is_file()}
     some = next(iter(order.asked.values()), [])
     texts = [message.content for chat in some for message in chat.messages if message.role == "user"]
     if 4 * order.source.net.parameter_count() < APART:
         proof = prove(model, partial / TOKENIZER, promise, order.tokenizer, program, texts, vision)
+        peak = peak_memory()
     else:
-        proof = proof_apart(_to_prove(partial, model, promise, order, texts))
-    print("\n".join(table(proof)), flush=True)
-    if wrong := faults(proof):
-        bundle.write(partial / "report.json", bundle.as_json({"verification": proof}))
+        proof, peak = proof_apart(_to_prove(partial, model, promise, order, texts))
+    proof |= [files_point(hashes)]
+    print("\n".join(proof.lines()), flush=True)
+    if proof.faults:
+        bundle.write(partial / "report.json", bundle.as_json({"verification": proof.as_dict()}))
         raise UserError(
-            f"the program does not compute what the quantized net does: {wrong[0]}; nothing was exported, "
+            f"the program does not compute what the quantized net does: {proof.faults[0]}; nothing was exported, "
             f"{partial} holds what failed"
         )
-    return proof
+    return proof, peak
 
 
 def _to_prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, texts: list[str]) -> ToProve:

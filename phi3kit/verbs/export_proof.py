@@ -18,6 +18,7 @@ from phi3kit.errors import UserError
 if TYPE_CHECKING:
     from phi3kit.export import Program
     from phi3kit.export.program import AtEnd
+    from phi3kit.export.proof import Proof
     from phi3kit.export.stores import CacheType
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Tokenizer
@@ -56,8 +57,8 @@ class ToProve:
     crops: tuple[int, int]
 
 
-def proof_apart(work: ToProve) -> dict[str, Any]:
-    """The proof, made in another process; its peak of resident memory is under "peak_memory".
+def proof_apart(work: ToProve) -> tuple[Proof, int]:
+    """The proof, made in another process, and that one's peak of resident memory in bytes.
 
     Raises:
         UserError: the process was killed, most likely for its memory.
@@ -73,13 +74,13 @@ def proof_apart(work: ToProve) -> dict[str, Any]:
         ) from error
 
 
-def _prove(work: ToProve) -> dict[str, Any]:
+def _prove(work: ToProve) -> tuple[Proof, int]:
     from phi3kit.export.room import peak_memory
     from phi3kit.verbs.verify import prove
 
     program, vision = programs(work)
     proof = prove(work.model, work.device_tokenizer, work.promise, work.tokenizer, program, work.texts, vision)
-    return proof | {"peak_memory": peak_memory()}
+    return proof, peak_memory()
 
 
 def programs(work: ToProve) -> tuple[Program, VisionPrograms | None]:

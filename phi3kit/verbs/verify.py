@@ -17,6 +17,7 @@ from phi3kit.errors import UserError
 if TYPE_CHECKING:
     from phi3kit.bundle import Bundle
     from phi3kit.export import Program
+    from phi3kit.export.proof import Point, Proof
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Tokenizer
 
@@ -30,20 +31,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", type=Path, help="run folder it was made from; default: as its recipe says")
     options = parser.parse_args(arguments)
     from phi3kit import bundle
+    from phi3kit.export.proof import files_point
 
     found = bundle.read(options.bundle)
-    print(f"{options.bundle}: all {len(found.about['files'])} files are what they were")
     reference, tokenizer, missing = _origin(found, options.run)
-    if missing:
-        print(f"not compared with the quantized net: {missing}")
     vision = None
     if reference is not None and reference.net.vision_embed_tokens is not None:
         from phi3kit.export.vision import VisionPrograms
 
         vision = VisionPrograms.of(reference, tuple(found.about["vision"]["crops"]))
-    report = prove(found.model, found.tokenizer, found.about["program"], tokenizer, reference, [], vision)
-    print("\n".join(table(report)))
-    return 1 if faults(report) else 0
+    promise = found.about["program"]
+    proof = prove(found.model, found.tokenizer, promise, tokenizer, reference, [], vision, missing=missing)
+    proof |= [files_point({name: about["sha256"] for name, about in found.about["files"].items()})]
+    print("\n".join(proof.lines()), flush=True)
+    return 1 if proof.faults else 0
 
 
 def prove(
@@ -54,8 +55,10 @@ def prove(
     reference: Program | None,
     texts: Sequence[str],
     vision: VisionPrograms | None = None,
-) -> dict[str, Any]:
-    """Every check there is; each has its numbers and its ``faults``.
+    *,
+    missing: str = "",
+) -> Proof:
+    """Every point that can be looked at here.
 
     Args:
         model: the `.pte`.
@@ -65,80 +68,61 @@ def prove(
         reference: the quantized net, run eagerly; None leaves the program itself unchecked.
         texts: what users ask, for prompts; 20 of phi3kit's own are added where there are fewer.
         vision: the other methods of a net that sees, run eagerly.
+        missing: why there is no reference, if there is none.
     """
     from phi3kit.export.device_text import check_device_text
+    from phi3kit.export.proof import Proof, interface_point, operators_point, tokenizer_point
+    from phi3kit.export.pte import facts
     from phi3kit.export.samples import AWKWARD
     from phi3kit.export.samples import PROMPTS as OWN
-    from phi3kit.export.verify import check_metadata, check_program
+    from phi3kit.export.verify import check_metadata
+
+    constants, found = expected["constants"], facts(model)
+    all_texts = [*texts, *OWN, *AWKWARD]
+    return Proof.of(
+        [
+            interface_point(check_metadata(model, constants, frozenset(expected["delegates"]))),
+            tokenizer_point(check_device_text(device_tokenizer, tokenizer, all_texts, constants["get_vocab_size"])),
+            operators_point(found.delegates, found.missing_operators),
+            *_against(model, constants, tokenizer, reference, texts, vision, missing),
+        ]
+    )
+
+
+def _against(
+    model: Path,
+    constants: dict[str, Any],
+    tokenizer: Tokenizer,
+    reference: Program | None,
+    texts: Sequence[str],
+    vision: VisionPrograms | None,
+    missing: str,
+) -> list[Point]:
+    """The points that need the quantized net."""
+    from phi3kit.export.proof import Point, logits_point, runner_point
+    from phi3kit.export.samples import AWKWARD
+    from phi3kit.export.samples import PROMPTS as OWN
+    from phi3kit.export.verify import check_program
     from phi3kit.export.vision_runner import check_vision
     from phi3kit.records import Message
     from phi3kit.serve import BundleEngine
     from phi3kit.text.template import render
 
-    constants = expected["constants"]
-    report: dict[str, Any] = {
-        "interface": check_metadata(model, constants, frozenset(expected["delegates"])),
-        "tokenizer": check_device_text(
-            device_tokenizer, tokenizer, [*texts, *OWN, *AWKWARD], constants["get_vocab_size"]
-        ),
-    }
-    if reference is not None:
-        asked = [*_spread(texts, PROMPTS), *OWN, *AWKWARD]
-        prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
-        fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]
-        report |= check_program(model, BundleEngine(model), reference, fitting, constants["get_eos_ids"])
-        if vision is not None:
-            report["vision"] = check_vision(model, vision, tokenizer, report["activation_step"])
-    return report
+    if reference is None:
+        return [Point(name, not_run=missing) for name in ("logits", "runner")]
+    asked = [*_spread(texts, PROMPTS), *OWN, *AWKWARD]
+    prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
+    fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]
+    checks = check_program(model, BundleEngine(model), reference, fitting, constants["get_eos_ids"])
+    step, logits = checks.pop("activation_step"), checks.pop("logits")
+    if vision is not None:
+        checks["vision"] = check_vision(model, vision, tokenizer, step)
+    return [logits_point(logits, step), runner_point(checks)]
 
 
 def _spread(texts: Sequence[str], count: int) -> list[str]:
     """At most `count` of the texts, evenly spaced."""
     return list(dict.fromkeys(texts[i * len(texts) // count] for i in range(count))) if texts else []
-
-
-def faults(report: dict[str, Any]) -> list[str]:
-    """Everything a proof found wrong, each with its check's name."""
-    return [
-        f"{name}: {fault}" for name, check in report.items() if isinstance(check, dict) for fault in check["faults"]
-    ]
-
-
-def table(report: dict[str, Any]) -> list[str]:
-    """The proof in lines for people."""
-    lines = [
-        f"interface     {len(report['interface']['constants'])} constant methods, delegates "
-        f"{', '.join(report['interface']['delegates']) or 'none'}",
-        f"tokenizer     {report['tokenizer']['texts']} texts: the device's ids and streamed text are the model's",
-    ]
-    if "logits" in report:
-        logits, runner = report["logits"], report["runner"]
-        lines += [
-            f"logits        {logits['positions']} positions, teacher-forced: largest difference "
-            f"{logits['largest_difference']:.2g} (one activation step: {report['activation_step']:.2g}; "
-            f"standard deviation: {logits['standard_deviation_of_logits']:.2g})",
-            f"runner        {runner['tokens']} greedy tokens on {runner['prompts']} prompts in TextLLMRunner: "
-            f"{len(runner['differences'])} differ from the reference",
-            *(
-                f"                prompt {each['prompt']}, token {each['at']}: {each['runner']} instead of "
-                f"{each['reference']}, the reference's two best {each['gap']:.2g} apart"
-                for each in runner["differences"]
-            ),
-            "second turn   "
-            + ", ".join(f"read {t['read']} new tokens after {t['before']}" for t in report["second_turn"]["turns"]),
-        ]
-    if "vision" in report:
-        vision = report["vision"]
-        lines.append(
-            f"vision        {vision['tokens']} greedy tokens on {vision['images']} images in MultimodalRunner: "
-            f"{vision['differences']} differ from the reference"
-        )
-    wrong = faults(report)
-    return [
-        *lines,
-        *(f"FAULT         {fault}" for fault in wrong),
-        "proof         " + ("failed" if wrong else "holds"),
-    ]
 
 
 def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer, str]:

@@ -17,19 +17,27 @@ def report(tiny_bundle: Path) -> dict:
 
 
 def test_the_proof_holds_and_looked_at_something(report):
-    proof = report["verification"]
-    assert proof["logits"]["positions"] > 250
-    assert 0 < proof["logits"]["largest_difference"] <= proof["activation_step"]
-    assert proof["activation_step"] < proof["logits"]["standard_deviation_of_logits"] / 4
-    assert proof["runner"]["prompts"] >= 20
-    assert proof["runner"]["tokens"] > 100
-    assert len({d["prompt"] for d in proof["runner"]["differences"]}) <= 2
-    assert proof["tokenizer"]["texts"] > 30
-    assert not [fault for check in proof.values() if isinstance(check, dict) for fault in check["faults"]]
+    points = {point["name"]: point for point in report["verification"]["points"]}
+    assert [point["number"] for point in points.values()] == [1, 2, 3, 4, 5, 6, 7, 8]
+    logits, runner = points["logits"]["numbers"], points["runner"]["numbers"]
+    assert logits["positions"] > 250
+    assert 0 < logits["largest_difference"] <= logits["activation_step"]
+    assert logits["activation_step"] < logits["standard_deviation_of_logits"] / 4
+    assert runner["prompts"] >= 20
+    assert runner["tokens"] > 100
+    assert len({d["prompt"] for d in runner["differences"]}) <= 2
+    assert points["tokenizer"]["numbers"]["texts"] > 30
+    assert report["verification"]["holds"]
+    assert not any(point["faults"] for point in points.values())
+    assert {name for name, point in points.items() if point["status"] == "passed"} >= {
+        *("interface", "tokenizer", "operators", "logits", "runner", "files")
+    }
 
 
 def test_a_second_turn_reads_only_what_is_new(report):
-    for turn in report["verification"]["second_turn"]["turns"]:
+    (runner,) = [point for point in report["verification"]["points"] if point["name"] == "runner"]
+    assert len(runner["numbers"]["second_turn"]["turns"]) == 3
+    for turn in runner["numbers"]["second_turn"]["turns"]:
         assert turn["read"] == turn["new"]
         assert turn["before"] > 0
     first, second = report["conversation"]
@@ -71,9 +79,9 @@ def test_files_and_description(tiny_bundle, tiny_run):
 def test_verify_proves_it_again(tiny_bundle, capsys):
     assert main(["verify", str(tiny_bundle)]) == 0
     printed = capsys.readouterr().out
-    assert "all 4 files are what they were" in printed
+    assert "7 files      passed   4 files: " in printed
     assert "on 20 prompts in TextLLMRunner" in printed
-    assert "proof         holds" in printed
+    assert "proof                 holds" in printed
 
 
 def test_verify_without_the_run_says_what_is_left_out(tiny_bundle, tiny_run, capsys, monkeypatch):
@@ -84,8 +92,9 @@ def test_verify_without_the_run_says_what_is_left_out(tiny_bundle, tiny_run, cap
     finally:
         away.rename(tiny_run)
     printed = capsys.readouterr().out
-    assert "not compared with the quantized net" in printed
-    assert "logits" not in printed.replace("not compared", "")
+    assert f"4 logits     not run  its run {tiny_run} is not here; name it with --run" in printed
+    assert "5 runner     not run  its run" in printed
+    assert "proof                 holds; not run: points 4, 5" in printed
 
 
 def test_verify_refuses_a_truncated_program(tiny_bundle, tmp_path, capsys):

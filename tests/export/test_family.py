@@ -20,7 +20,7 @@ from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.testing import tiny
 from phi3kit.text import stop_ids
 from phi3kit.text.device import device_tokenizer
-from phi3kit.verbs.verify import faults, prove
+from phi3kit.verbs.verify import prove
 
 NETS = [str(file.relative_to(RECIPES)) for file in recipe_names()]
 FAST = [("phi4-mini/net.yaml", CONTEXT, "int8")]  # partial rotation, tied, grouped, the long list
@@ -88,6 +88,6 @@ def test_the_lowered_program_is_proven(
     device_file.write_text(json.dumps(device_tokenizer(tokenizer)))
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised))
-    assert not faults(proof)
+    assert not proof.faults
     assert proof["logits"]["positions"] > 2 * context
     assert proof["runner"]["prompts"] >= (20 if context > ORIGINAL else 1)

@@ -20,7 +20,7 @@ from phi3kit.records import Pictures
 from phi3kit.testing import tiny
 from phi3kit.text import stop_ids
 from phi3kit.text.device import device_tokenizer
-from phi3kit.verbs.verify import faults, prove
+from phi3kit.verbs.verify import prove
 
 GRID = (2, 2)
 
@@ -71,9 +71,9 @@ def test_the_lowered_methods_are_proven(net, memorised, tmp_path):
     device_file.write_text(json.dumps(device_tokenizer(tokenizer)))
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised), vision)
-    assert not faults(proof)
-    assert proof["vision"]["images"] == 3
-    assert proof["vision"]["tokens"] > 3
+    assert not proof.faults
+    assert proof["runner"]["vision"]["images"] == 3
+    assert proof["runner"]["vision"]["tokens"] > 3
     assert _says_what_the_net_says(net, vision, model, tmp_path)
 
 

@@ -42,8 +42,8 @@ def test_killed_and_run_again(tiny_run, tiny_bundle, tmp_path, monkeypatch, caps
     monkeypatch.setattr(export, "APART", 0)
     report = export.export(recipes.read("export", export.declare, ["--recipe", str(file)]))
     assert f"  {found} parts were quantized already" in capsys.readouterr().out
-    assert report["verification"]["peak_memory"] > 1e7
-    assert report["verification"]["logits"]["positions"] > 250
+    assert report["peak_memory"]["proof"] > 1e7
+    assert report["verification"]["points"][3]["numbers"]["positions"] > 250
     assert bundle.read(tmp_path / "out").about["name"] == "tiny"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.yaml", "out"]
     assert not (tmp_path / "out" / FOLDER).exists()

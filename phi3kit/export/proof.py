@@ -1,0 +1,210 @@
+"""A proof as a list of numbered points, each passed, failed or not run, with its numbers; as lines and as JSON.
+
+A point makes what checks found readable; the checks themselves are in `verify`, `device_text` and their neighbours.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, final
+
+Status = Literal["passed", "failed", "not run"]
+
+TITLES = {
+    "interface": "Constant methods and signature are what ExecuTorch's runners and the apps read",
+    "tokenizer": "ExecuTorch's C++ tokenizer gives the model's ids, and the model's text token by token",
+    "operators": "Every operator and delegate is in the runtimes that apps are built with",
+    "logits": "The program's logits are the quantized net's, within one activation step",
+    "runner": "ExecuTorch's runners say what the quantized net says",
+    "template": "The chat template renders in JavaScript, append-only, to the model's ids",
+    "files": "Every file is the one that was proven, by its sha256",
+    "arm": "An emulated ARM processor computes the same logits and tokens",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Point:
+    """One point of a proof.
+
+    Args:
+        name: one of `TITLES`, which also numbers it.
+        told: what was looked at, in lines for people.
+        numbers: all that was found, for machines.
+        faults: what is wrong, a line each.
+        not_run: why the point was not looked at, and how it can be; "" where it was.
+    """
+
+    name: str
+    told: Sequence[str] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+    not_run: str = ""
+
+    @property
+    def number(self) -> int:
+        """Its place in the list, from 1."""
+        return list(TITLES).index(self.name) + 1
+
+    @property
+    def status(self) -> Status:
+        """A fault counts wherever it was found."""
+        return "failed" if self.faults else "not run" if self.not_run else "passed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"number": self.number, "title": TITLES[self.name], "status": self.status, **asdict(self)}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        reason = [self.not_run] if self.not_run else []
+        told = [*reason, *self.told, *(f"FAULT: {fault}" for fault in self.faults)]
+        heads = [f"{self.number} {self.name:<9}  {self.status:<7}  ", *[" " * 22] * (len(told) - 1)]
+        return [head + line for head, line in zip(heads, told or [""], strict=False)]
+
+
+@final
+@dataclass(frozen=True)
+class Proof:
+    """The points of a proof; those that nobody gave were not asked for."""
+
+    points: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, points: Iterable[Point]) -> Proof:
+        """All eight, in order."""
+        given = {point.name: point for point in points}
+        return cls(tuple(given.get(name, Point(name, not_run="not asked for")) for name in TITLES))
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        """The numbers of a point."""
+        (found,) = [point for point in self.points if point.name == name]
+        return found.numbers
+
+    def __or__(self, points: Iterable[Point]) -> Proof:
+        """With points given or replaced."""
+        new = {point.name: point for point in points}
+        return Proof(tuple(new.get(point.name, point) for point in self.points))
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything that is wrong, each with its point's name."""
+        return [f"{point.name}: {fault}" for point in self.points for fault in point.faults]
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        open_points = [str(point.number) for point in self.points if point.status == "not run"]
+        said = "failed" if self.faults else "holds"
+        numbers = ", ".join(open_points)
+        return said + (f"; not run: point{'s' if len(open_points) > 1 else ''} {numbers}" if open_points else "")
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [line for point in self.points for line in point.lines()] + [f"{'proof':<22}{self.verdict}"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "holds": not self.faults,
+            "verdict": self.verdict,
+            "machine": f"{platform.system()} {platform.machine()}",
+            "points": [point.as_dict() for point in self.points],
+        }
+
+
+def interface_point(check: Mapping[str, Any]) -> Point:
+    """Of `verify.check_metadata`."""
+    constants, delegates = check["constants"], check["delegates"]
+    told = [f"{len(constants)} constant methods; delegates: {', '.join(delegates) or 'none'}"]
+    told += [", ".join(f"{name} {value}" for name, value in constants.items())]
+    return _point("interface", told, check)
+
+
+def tokenizer_point(check: Mapping[str, Any]) -> Point:
+    """Of `device_text.check_device_text`."""
+    told = [f"{check['texts']} texts through the template: the same ids, and the same text when decoded one by one"]
+    return _point("tokenizer", told, check)
+
+
+def operators_point(delegates: Sequence[str], missing: Sequence[str]) -> Point:
+    """Of `pte.facts`: what this runtime, whose set is Android's of the same version, does not know."""
+    faults = [f"operator {name} is not in ExecuTorch's runtime" for name in missing]
+    told = ["every operator is in this computer's ExecuTorch, whose set is Android's of the same version"]
+    return Point("operators", [] if faults else told, {"delegates": delegates, "missing": missing}, faults)
+
+
+def logits_point(check: Mapping[str, Any], step: float) -> Point:
+    """Of `verify.check_program`; `step` is the most that logits may differ."""
+    told = [
+        f"{check['positions']} positions, teacher-forced: largest difference {check['largest_difference']:.2g} "
+        f"(one activation step: {step:.2g}; standard deviation: {check['standard_deviation_of_logits']:.2g})"
+    ]
+    return _point("logits", told, {"activation_step": step, **check})
+
+
+def runner_point(checks: Mapping[str, Mapping[str, Any]]) -> Point:
+    """Of what `verify.check_program` found in runners, by the check's name; "runner" is the first."""
+    told = [line for name, check in checks.items() for line in TOLD.get(name, _any_check)(check)]
+    faults = [f"{name}: {fault}" for name, check in checks.items() for fault in check["faults"]]
+    numbers = {name: _numbers(check) for name, check in checks.items() if name != "runner"}
+    return Point("runner", told, {**_numbers(checks["runner"]), **numbers}, faults)
+
+
+def files_point(hashes: Mapping[str, str]) -> Point:
+    """Of files whose sha256s were compared, by name."""
+    return Point("files", [f"{len(hashes)} files: {', '.join(hashes)}"], {"sha256": dict(hashes)})
+
+
+def _point(name: str, told: Sequence[str], check: Mapping[str, Any]) -> Point:
+    return Point(name, told, _numbers(check), check["faults"])
+
+
+def _numbers(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in check.items() if key != "faults"}
+
+
+def _greedy(check: Mapping[str, Any]) -> list[str]:
+    """Of `verify._check_greedy`."""
+    return [
+        f"{check['tokens']} greedy tokens on {check['prompts']} prompts in TextLLMRunner: "
+        f"{len(check['differences'])} differ from the reference",
+        *(
+            f"  prompt {each['prompt']}, token {each['at']}: {each['runner']} instead of {each['reference']}, the "
+            f"reference's two best {each['gap']:.2g} apart"
+            for each in check["differences"]
+        ),
+    ]
+
+
+def _second_turn(check: Mapping[str, Any]) -> list[str]:
+    """Of `verify._check_second_turn`."""
+    return [
+        "second turn: " + ", ".join(f"read {turn['read']} new tokens after {turn['before']}" for turn in check["turns"])
+    ]
+
+
+def _end(check: Mapping[str, Any]) -> list[str]:
+    """Of `verify._check_end`."""
+    return [
+        f"near the context's end: {check['tokens']} tokens after {check['read']}, logits within "
+        f"{check['largest_difference']:.2g}; after a reset the first answer again"
+    ]
+
+
+def _vision(check: Mapping[str, Any]) -> list[str]:
+    """Of `vision_runner.check_vision`."""
+    return [
+        f"{check['tokens']} greedy tokens on {check['images']} images in MultimodalRunner: {check['differences']} "
+        "differ from the reference"
+    ]
+
+
+def _any_check(check: Mapping[str, Any]) -> list[str]:
+    """Of a check that brings its own line, under "told"."""
+    return [check["told"]] if "told" in check else []
+
+
+TOLD = {"runner": _greedy, "second_turn": _second_turn, "end": _end, "vision": _vision}
