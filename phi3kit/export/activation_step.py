@@ -10,7 +10,7 @@ number per token is rounded one step differently.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,33 +21,34 @@ LEVELS = 255  # steps between the smallest and the largest of 256 values
 FLOAT_STEP = 1e-4  # without rounding, logits agree to this share of the largest
 
 
-def activation_step(program: Program, sequences: Sequence[list[int]], *, moves: int = 200, seed: int = 0) -> float:
+def activation_step(
+    program: Program, said: Mapping[tuple[int, ...], Tensor], *, moves: int = 200, seed: int = 0
+) -> float:
     """Largest change of any logit over `moves` trials, each with another layer, sequence and choice of numbers.
 
     For a net without 8-bit activations: 1e-4 of its largest logit.
 
     Args:
         program: the quantized net, run eagerly.
-        sequences: ids to run it on.
-        moves: how many trials; they take most of the time, one forward pass each.
+        said: sequences of ids to run it on, each with its logits [T, V].
+        moves: how many trials; they take most of the time, one forward pass each. Layers take turns, spread evenly.
         seed: of the choices.
     """
-    references = [program.every_logit(ids) for ids in sequences]
     layers = [m for m in program.net.modules() if isinstance(m, nn.Linear) and rounds_its_input(m)]
     if not layers:
-        return FLOAT_STEP * max(float(logits_TV.abs().max()) for logits_TV in references)
+        return FLOAT_STEP * max(float(logits_TV.abs().max()) for logits_TV in said.values())
     choose = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
-    largest = 0.0
-    for trial in range(max(moves, len(layers))):
-        number = choose.randrange(len(sequences))
-        layer = layers[trial % len(layers)]
+    sequences, largest = list(said), 0.0
+    for trial in range(moves):
+        ids = choose.choice(sequences)
+        layer = layers[trial * len(layers) // moves]
         hook = layer.register_forward_pre_hook(lambda module, inputs: (_moved(inputs[0], generator),))
         try:
-            moved_TV = program.every_logit(sequences[number])
+            moved_TV = program.every_logit(list(ids))
         finally:
             hook.remove()
-        largest = max(largest, float((moved_TV - references[number]).abs().max()))
+        largest = max(largest, float((moved_TV - said[ids]).abs().max()))
     return largest
 
 

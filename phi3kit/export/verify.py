@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -21,8 +22,53 @@ from phi3kit.export.runner import Runner
 from phi3kit.model.engine import Engine
 
 NEW_TOKENS = 24  # per prompt of the runner
-LONGEST = 1024  # tokens of the one long sequence, in long contexts
 ALLOWED = 10  # one prompt in so many may differ where the reference itself is undecided
+LAST = 8  # tokens of context that the longest prompt leaves
+LARGE = 10**9  # parameters from which on a pass of the net in PyTorch takes many seconds
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is computed twice.
+
+    Args:
+        prompts: answered by TextLLMRunner.
+        forced: of them are teacher-forced with their answers.
+        longest: tokens of the one long sequence that is teacher-forced after them, in long contexts.
+        moves: trials of the activation step.
+        moved: of the teacher-forced sequences are tried.
+    """
+
+    prompts: int
+    forced: int
+    longest: int
+    moves: int
+    moved: int
+
+    @classmethod
+    def worth(cls, program: Program) -> Effort:
+        """Less for nets of which a single pass takes many seconds."""
+        large = program.net.parameter_count() > LARGE
+        return cls(6, 3, 256, 24, 3) if large else cls(20, 6, 1024, 200, 7)
+
+
+@final
+class Eager:
+    """The quantized net in PyTorch. What it says is computed once.
+
+    Args:
+        program: the net in its device form.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._said: dict[tuple[int, ...], Tensor] = {}
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """After each of the ids, [T, V]."""
+        if tuple(ids) not in self._said:
+            self._said[tuple(ids)] = self.program.every_logit(list(ids))
+        return self._said[tuple(ids)]
 
 
 def check_metadata(model: Path, expected: Mapping[str, Any], delegates: frozenset[str]) -> dict[str, Any]:
@@ -53,7 +99,7 @@ def check_metadata(model: Path, expected: Mapping[str, Any], delegates: frozense
 def check_program(
     model: Path, engine: Engine, reference: Program, prompts: Sequence[list[int]], stop_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Logits, greedy tokens and a second turn of the program, against the quantized net in PyTorch.
+    """Logits, greedy tokens, a second turn and the end of the context, against the quantized net in PyTorch.
 
     Args:
         model: the `.pte`, for TextLLMRunner.
@@ -62,19 +108,22 @@ def check_program(
         prompts: at least 20, as ids.
         stop_ids: what ends an answer.
     """
+    effort, eager = Effort.worth(reference), Eager(reference)
+    prompts = prompts[: effort.prompts]
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(model, reference.net.dims.vocab_size, Path(folder))
         answers = [_answer(runner, prompt) for prompt in prompts]
         whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        sequences = [*whole[:6], _long(whole, reference.context)]
-        step = activation_step(reference, sequences)
-        checks = {
+        forced = [*whole[: effort.forced], _long(whole, min(reference.context, effort.longest))]
+        said = {tuple(ids): eager.logits(ids) for ids in forced[: effort.moved]}
+        step = activation_step(reference, said, moves=effort.moves)
+        return {
             "activation_step": step,
-            "logits": _check_logits(engine, reference, sequences, step),
-            "runner": _check_greedy(reference, prompts, answers, stop_ids, step),
-            "second_turn": _check_second_turn(runner, reference, prompts[:3], stop_ids, step),
+            "logits": _check_logits(engine, eager, forced, step),
+            "runner": _check_greedy(eager, prompts, answers, stop_ids, step),
+            "second_turn": _check_second_turn(runner, eager, prompts[:3], stop_ids, step),
+            "end": _check_end(runner, engine, eager, whole, prompts[0], answers[0], step),
         }
-    return checks
 
 
 def _answer(runner: Runner, prompt: list[int]) -> list[int]:
@@ -82,18 +131,17 @@ def _answer(runner: Runner, prompt: list[int]) -> list[int]:
     return runner.generate(prompt, NEW_TOKENS).ids
 
 
-def _long(sequences: Sequence[list[int]], context: int) -> list[int]:
-    """Sequences on end until the context is full."""
-    length = min(context, LONGEST)
+def _long(sequences: Sequence[list[int]], length: int) -> list[int]:
+    """Sequences on end, so many tokens of them."""
     ids = [i for sequence in sequences for i in sequence]
     return (ids * (length // len(ids) + 1))[:length]
 
 
-def _check_logits(engine: Engine, reference: Program, sequences: Sequence[list[int]], step: float) -> dict[str, Any]:
+def _check_logits(engine: Engine, eager: Eager, sequences: Sequence[list[int]], step: float) -> dict[str, Any]:
     """Teacher-forced, one token at a time; and each sequence read at once, as a prompt is."""
     largest, positions, spread = 0.0, 0, []
     for ids in sequences:
-        wanted_TV = reference.every_logit(ids)
+        wanted_TV = eager.logits(ids)
         engine.reset()
         steps_TV = torch.stack([engine.ingest([i]) for i in ids])
         engine.reset()
@@ -117,7 +165,7 @@ def _difference(got: Tensor, wanted: Tensor) -> float:
 
 
 def _check_greedy(
-    reference: Program,
+    eager: Eager,
     prompts: Sequence[list[int]],
     answers: Sequence[list[int]],
     stop_ids: Sequence[int],
@@ -128,7 +176,7 @@ def _check_greedy(
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if not _ends_rightly(answer, stop_ids):
             faults.append(f"prompt {number}: {len(answer)} tokens, the last is {answer[-1:]}; it did not stop rightly")
-        found = _departures(reference, prompt, answer)
+        found = _departures(eager, prompt, answer)
         differences += [{"prompt": number, **each} for each in found]
         faults += [
             f"prompt {number}, token {each['at']}: {each['runner']}, the reference says {each['reference']} "
@@ -149,9 +197,9 @@ def _ends_rightly(answer: list[int], stop_ids: Sequence[int]) -> bool:
     return (stopped or len(answer) == NEW_TOKENS) and not set(answer[1:-1]) & set(stop_ids)
 
 
-def _departures(reference: Program, before: list[int], answer: list[int]) -> list[dict[str, Any]]:
+def _departures(eager: Eager, before: list[int], answer: list[int]) -> list[dict[str, Any]]:
     """Where the answer is not the reference's most likely id: position, both ids, and the reference's gap."""
-    logits_TV = reference.every_logit([*before, *answer])[len(before) - 1 : -1]
+    logits_TV = eager.logits([*before, *answer])[len(before) - 1 : -1]
     best_T2 = logits_TV.topk(2).values
     return [
         {
@@ -166,7 +214,7 @@ def _departures(reference: Program, before: list[int], answer: list[int]) -> lis
 
 
 def _check_second_turn(
-    runner: Runner, reference: Program, prompts: Sequence[list[int]], stop_ids: Sequence[int], step: float
+    runner: Runner, eager: Eager, prompts: Sequence[list[int]], stop_ids: Sequence[int], step: float
 ) -> dict[str, Any]:
     """A second turn reads only its own ids, and answers as the reference does after both."""
     faults, read = [], []
@@ -178,7 +226,40 @@ def _check_second_turn(
         read.append({"new": len(new), "read": turn.read, "before": len(prompt) + len(first) - 1})
         if turn.read != len(new):
             faults.append(f"prompt {number}: the second turn read {turn.read} tokens, only {len(new)} were new")
-        for each in _departures(reference, [*prompt, *first[:-1], *new], turn.ids):
+        for each in _departures(eager, [*prompt, *first[:-1], *new], turn.ids):
             if each["gap"] >= step:
                 faults.append(f"prompt {number}, second turn, token {each['at']}: {each}")
     return {"turns": read, "faults": faults}
+
+
+def _check_end(
+    runner: Runner,
+    engine: Engine,
+    eager: Eager,
+    sequences: Sequence[list[int]],
+    prompt: list[int],
+    answer: list[int],
+    step: float,
+) -> dict[str, Any]:
+    """A prompt that leaves 8 tokens of the context is answered as the reference does, and not beyond; where a
+    conversation slides, one that is longer than what is remembered. After a reset everything is as at first.
+    """
+    program, faults = eager.program, []
+    slides = program.cache.slides
+    long = _long(sequences, program.cache.context + program.step // 2 if slides else program.context - LAST)
+    runner.reset()
+    turn = runner.generate(long, NEW_TOKENS)
+    if not turn.ids or (not slides and len(turn.ids) > LAST):
+        faults.append(f"{len(turn.ids)} tokens after a prompt of {len(long)} in a context of {program.context}")
+    wanted_TV = eager.program.every_logit([*long, *turn.ids])[len(long) - 1 : -1]  # too long to be remembered
+    for at, (id, logits_V) in enumerate(zip(turn.ids, wanted_TV, strict=True)):
+        if (gap := float(logits_V.max() - logits_V[id])) >= step:
+            faults.append(f"after {len(long)} tokens, token {at}: {id}, worse than the reference's by {gap:.3g}")
+    engine.reset()
+    difference = _difference(engine.ingest(long), wanted_TV[0])
+    engine.reset()
+    if difference > step:
+        faults.append(f"logits after {len(long)} tokens differ by {difference:.3g}, more than one activation step")
+    if _answer(runner, prompt) != answer:
+        faults.append("after a reset the first prompt was answered otherwise than at first")
+    return {"read": turn.read, "tokens": len(turn.ids), "largest_difference": difference, "faults": faults}
