@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs import proof_page
 from phi3kit.verbs.export_order import Order, read_order, source_of
 from phi3kit.verbs.export_proof import APART, ToProve, proof_apart
 from phi3kit.verbs.summary import show
@@ -152,33 +153,44 @@ def export(recipe: Recipe) -> dict[str, Any]:
     model = partial / assemble.model_file(recipe.config.name)
     _write(order.backend, trace(program) if vision is None else vision.trace(program), constants, model, stream.forget)
     assemble.write_tokenizer(partial, order.tokenizer)
+    promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
+    about = _about(recipe, order, program, vision, model) | {"program": promise}
     lowering_peak = peak_memory()
     stages.begin("prove")
-    promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
-    proof, proof_peak = _prove(partial, model, promise, order, program, vision)
+    proof, proof_peak = _prove(partial, about, order, program, vision)
     report: dict[str, Any] = {
-        "bytes": {"program": model.stat().st_size, "float32_weights": 4 * order.source.net.parameter_count()},
+        "bytes": about["bytes"],
         "peak_memory": {"export": lowering_peak, "proof": proof_peak},
-        "verification": proof.as_dict(),
+        "verification": proof_page.document(about, proof),
     }
     report |= _measure(order, program, BundleEngine(model), stages)
     stages.end()
     report |= {"seconds": stages.took, "headline": headline(report, proof), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
+    proof_page.write(partial, report["verification"])
+    workplace.sweep(partial, FOLDER)
+    bundle.seal(partial, about, proven=proof["files"]["sha256"])
+    workplace.finish(partial, recipe.out)
+    return report
+
+
+def _about(
+    recipe: Recipe, order: Order, program: Program, vision: VisionPrograms | None, model: Path
+) -> dict[str, Any]:
+    """What bundle.json says, without the program's interface and the files."""
+    from phi3kit.export import assemble
+    from phi3kit.export.device import notes
+
     about = assemble.describe(
         recipe.config.name,
         program,
         order.tokenizer,
-        sizes=report["bytes"],
+        sizes={"program": model.stat().st_size, "float32_weights": 4 * order.source.net.parameter_count()},
         quantizer=order.quantizer.describe() if order.quantizer else None,
         backend=type(order.backend).__name__,
         origin=assemble.origin(order.source, recipe.text()),
     )
-    workplace.sweep(partial, FOLDER)
-    about |= {"notes": notes(net)} | ({} if vision is None else {"vision": vision.describe()})
-    bundle.seal(partial, about | {"program": promise}, proven=proof["files"]["sha256"])
-    workplace.finish(partial, recipe.out)
-    return report
+    return about | {"notes": notes(program.net)} | ({} if vision is None else {"vision": vision.describe()})
 
 
 def _write(
@@ -200,16 +212,10 @@ def _bos(tokenizer: Tokenizer) -> int | None:
 
 
 def _prove(
-    partial: Path,
-    model: Path,
-    promise: dict[str, Any],
-    order: Order,
-    program: Program,
-    vision: VisionPrograms | None,
+    partial: Path, about: dict[str, Any], order: Order, program: Program, vision: VisionPrograms | None
 ) -> tuple[Proof, int]:
     """The proof, printed, and its peak of memory. Raises `UserError` where it fails; what failed is left for a look."""
     from phi3kit import bundle
-    from phi3kit.export.assemble import TOKENIZER
     from phi3kit.export.proof import files_point
     from phi3kit.export.room import peak_memory
     from phi3kit.verbs.verify import prove
@@ -217,30 +223,32 @@ def _prove(
     hashes = {file.name: bundle.sha256(file) for file in sorted(partial.iterdir()) if file.is_file()}
     some = next(iter(order.asked.values()), [])
     texts = [message.content for chat in some for message in chat.messages if message.role == "user"]
-    if 4 * order.source.net.parameter_count() < APART:
-        proof = prove(model, partial / TOKENIZER, promise, order.tokenizer, program, texts, vision)
+    if about["bytes"]["float32_weights"] < APART:
+        model, tokenizer = partial / about["model"], partial / about["tokenizer"]
+        proof = prove(model, tokenizer, about["program"], order.tokenizer, program, texts, vision)
         peak = peak_memory()
     else:
-        proof, peak = proof_apart(_to_prove(partial, model, promise, order, texts))
+        proof, peak = proof_apart(_to_prove(partial, about, order, texts))
     proof |= [files_point(hashes)]
     print("\n".join(proof.lines()), flush=True)
     if proof.faults:
-        bundle.write(partial / "report.json", bundle.as_json({"verification": proof.as_dict()}))
+        content = proof_page.document(about, proof)
+        bundle.write(partial / "report.json", bundle.as_json({"verification": content}))
+        proof_page.write(partial, content)
         raise UserError(
             f"the program does not compute what the quantized net does: {proof.faults[0]}; nothing was exported, "
-            f"{partial} holds what failed"
+            f"{partial / proof_page.PAGE} shows what failed"
         )
     return proof, peak
 
 
-def _to_prove(partial: Path, model: Path, promise: dict[str, Any], order: Order, texts: list[str]) -> ToProve:
-    from phi3kit.export.assemble import TOKENIZER
+def _to_prove(partial: Path, about: dict[str, Any], order: Order, texts: list[str]) -> ToProve:
     from phi3kit.export.stream import FOLDER
 
     return ToProve(
-        model=model,
-        device_tokenizer=partial / TOKENIZER,
-        promise=promise,
+        model=partial / about["model"],
+        device_tokenizer=partial / about["tokenizer"],
+        promise=about["program"],
         tokenizer=order.tokenizer,
         texts=texts,
         section=order.source.section,

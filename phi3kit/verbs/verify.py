@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3kit.errors import UserError
+from phi3kit.verbs import proof_page
 
 if TYPE_CHECKING:
     from phi3kit.bundle import Bundle
@@ -29,11 +30,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="phi3kit verify", description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder that `phi3kit export` wrote")
     parser.add_argument("--run", type=Path, help="run folder it was made from; default: as its recipe says")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="where verification.html goes; default: BUNDLE-verification"
+    )
     options = parser.parse_args(arguments)
     from phi3kit import bundle
     from phi3kit.export.proof import files_point
 
     found = bundle.read(options.bundle)
+    folder = _report_folder(options.report or _beside(options.bundle))
     reference, tokenizer, missing = _origin(found, options.run)
     vision = None
     if reference is not None and reference.net.vision_embed_tokens is not None:
@@ -43,8 +48,24 @@ def main(arguments: list[str]) -> int:
     promise = found.about["program"]
     proof = prove(found.model, found.tokenizer, promise, tokenizer, reference, [], vision, missing=missing)
     proof |= [files_point({name: about["sha256"] for name, about in found.about["files"].items()})]
-    print("\n".join(proof.lines()), flush=True)
+    proof_page.write(folder, proof_page.document(found.about, proof))
+    print("\n".join(proof.lines()))
+    print(f"report: {folder / proof_page.PAGE}", flush=True)
     return 1 if proof.faults else 0
+
+
+def _beside(folder: Path) -> Path:
+    """A bundle holds what was sealed and nothing else."""
+    return folder.resolve().with_name(f"{folder.resolve().name}-verification")
+
+
+def _report_folder(folder: Path) -> Path:
+    """Made before anything is computed, since it may not be writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write a report to {folder}: {error.strerror}; give another --report") from error
+    return folder
 
 
 def prove(

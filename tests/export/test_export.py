@@ -59,6 +59,7 @@ def test_the_conversation_is_what_was_learned(report, memorised):
 def test_files_and_description(tiny_bundle, tiny_run):
     about = bundle.read(tiny_bundle).about
     names = {"phi4_tiny.pte", "tokenizer.json", "tokenizer_config.json", "report.json"}
+    names |= {"verification.json", "verification.html"}
     assert set(about["files"]) == names == {p.name for p in tiny_bundle.iterdir()} - {"bundle.json"}
     assert about["model"] == "phi4_tiny.pte"
     assert about["context"] == 128
@@ -79,7 +80,11 @@ def test_files_and_description(tiny_bundle, tiny_run):
 def test_verify_proves_it_again(tiny_bundle, capsys):
     assert main(["verify", str(tiny_bundle)]) == 0
     printed = capsys.readouterr().out
-    assert "7 files      passed   4 files: " in printed
+    page = tiny_bundle.with_name("bundle-verification") / "verification.html"
+    assert printed.endswith(f"report: {page}\n")
+    assert "The proof holds" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text())["holds"]
+    assert "7 files      passed   6 files: " in printed
     assert "on 20 prompts in TextLLMRunner" in printed
     assert "proof                 holds" in printed
 
