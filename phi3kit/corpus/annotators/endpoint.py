@@ -32,6 +32,12 @@ class Reply(NamedTuple):
     whole: bool
 
 
+def request(model: str, message: str, max_tokens: int, temperature: float) -> dict[str, Any]:
+    """The body of a request for one answer to one message."""
+    messages = [{"role": "user", "content": message}]
+    return {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": temperature}
+
+
 class Endpoint:
     """One model at one address.
 
@@ -68,19 +74,15 @@ class Endpoint:
         self._open = urllib.request.build_opener(_Stay).open
 
     def ask(self, prompt: str, max_tokens: int, temperature: float = 0.0) -> str:
-        """The model's answer to one message. Raises as `reply` does."""
-        return self.reply(prompt, max_tokens, temperature).text
+        """The model's answer to one message. Raises as `send` does."""
+        return self.send(request(self.model, prompt, max_tokens, temperature)).text
 
-    def reply(self, prompt: str, max_tokens: int, temperature: float = 0.0, seed: int | None = None) -> Reply:
-        """The model's answer to one message, and whether it is whole.
+    def send(self, body: dict[str, Any]) -> Reply:
+        """The answer to a request, and whether it is whole.
 
         Raises:
             UserError: the endpoint refuses, or still does not answer after all retries.
         """
-        message = {"role": "user", "content": prompt}
-        body = {"model": self.model, "messages": [message], "max_tokens": max_tokens, "temperature": temperature}
-        if seed is not None:
-            body["seed"] = seed
         for attempt in range(self.retries + 1):
             try:
                 return self._answer(body)

@@ -6,6 +6,7 @@ import json
 import threading
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from phi3kit.corpus.annotators.answers import Answers
 from phi3kit.corpus.annotators.endpoint import Endpoint, Reply
@@ -17,26 +18,22 @@ class Asked:
     Args:
         endpoint: of the model.
         file: of the answers.
-        max_tokens: longest answer.
-        seed: of all sampling.
     """
 
-    def __init__(self, endpoint: Endpoint, file: Path, max_tokens: int, seed: int) -> None:
-        self.endpoint, self.kept, self.max_tokens, self.seed = endpoint, Answers(file), max_tokens, seed
+    def __init__(self, endpoint: Endpoint, file: Path) -> None:
+        self.endpoint, self.kept = endpoint, Answers(file)
         self._lock = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
 
-    def ask(self, message: str, temperature: float, sample: int) -> Reply:
-        """The answer number `sample` to a message. Raises `UserError` where the endpoint gives none."""
-        decides = [self.endpoint.model, message, temperature, self.seed, sample, self.max_tokens]
-        key = sha256(json.dumps(decides).encode()).hexdigest()[:32]
+    def send(self, body: dict[str, Any]) -> Reply:
+        """The answer to a request, kept before anything else. Raises `UserError` where the endpoint gives none."""
+        key = sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
         with self._lock:
             mine = self._asking.setdefault(key, threading.Lock())
         with mine:
             row = self.kept.get(key)
             if row is None:
-                seed = int.from_bytes(sha256(f"{self.seed} {sample}".encode()).digest()[:4], "big") >> 1
-                reply = self.endpoint.reply(message, self.max_tokens, temperature, seed)
+                reply = self.endpoint.send(body)
                 row = {"answer": reply.text, "whole": reply.whole}
                 self.kept.add(key, row)
         return Reply(row["answer"], row["whole"])

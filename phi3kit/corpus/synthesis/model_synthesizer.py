@@ -1,18 +1,20 @@
-"""What a language model writes, behind any OpenAI-compatible endpoint: the same whenever it is run again."""
+"""What a language model writes, behind any OpenAI-compatible endpoint: the same whenever it is run again.
+
+datatrove's InferenceRunner moves the requests (`runner`); what is asked, and what of the answers is good, is said here.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from phi3kit.corpus.annotators.endpoint import Endpoint
+from phi3kit.corpus.annotators.endpoint import Endpoint, Reply, request
 from phi3kit.corpus.chats import split_of
 from phi3kit.corpus.synthesis.asked import Asked
 from phi3kit.corpus.synthesis.seeds import passages, read_seeds
@@ -21,8 +23,12 @@ from phi3kit.errors import UserError
 from phi3kit.families import Prompt, Refusal, Seed, Synthesizer
 from phi3kit.records import Conversation, Document
 
-AHEAD = 4  # answers per thread that wait for one before theirs
-Written = tuple[Seed, int, "Future[list[Document | Conversation | Refusal]]"]
+if TYPE_CHECKING:
+    from phi3kit.corpus.synthesis.runner import Generate
+
+EACH = 64  # items per question at a time that are worked on before the first of them is passed on
+Item = tuple[Seed, int]  # a seed, number of the sample
+Written = list[Document | Conversation | Refusal]
 
 
 @final
@@ -107,21 +113,16 @@ class LanguageModelSynthesizer(Synthesizer):
         Raises:
             UserError: the endpoint refuses or stays silent, or the prompt does not take such seeds. Answers are kept.
         """
+        from phi3kit.corpus.synthesis.runner import run_all
+
         self._refused = Counter()
-        asked = Asked(self._endpoint(), Path(self.answers), self.max_tokens, self.seed)
-        pool = ThreadPoolExecutor(self.concurrency)
-        waiting: deque[Written] = deque()
+        asked = Asked(self._endpoint(), Path(self.answers))
         before: set[str] = set()
-        try:
-            for seed in self._seeds(documents):
-                for sample in range(self.per_seed):
-                    waiting.append((seed, sample, pool.submit(self._write, asked, seed, sample)))
-                while len(waiting) > AHEAD * self.concurrency:
-                    yield from self._finished(waiting.popleft(), before)
-            while waiting:
-                yield from self._finished(waiting.popleft(), before)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        items = ((seed, sample) for seed in self._seeds(documents) for sample in range(self.per_seed))
+        while some := list(islice(items, EACH * self.concurrency)):
+            written = run_all(self._write, some, self.model, asked, self.concurrency)
+            for item, made in zip(some, written, strict=True):
+                yield from self._finished(item, made, before)
 
     def refused(self) -> Mapping[str, int]:
         """Why answers of the last `make` are not among what it made: reason -> how many."""
@@ -142,29 +143,42 @@ class LanguageModelSynthesizer(Synthesizer):
                 )
             yield seed
 
-    def _write(self, asked: Asked, seed: Seed, sample: int) -> list[Document | Conversation | Refusal]:
-        """In a thread: one answer, read and voted on."""
-        reply = asked.ask(self.prompt.message(seed), self.temperature, sample)
-        if not reply.whole:
+    async def _write(self, item: Item, generate: Generate) -> Written:
+        """One answer, read and voted on."""
+        seed, sample = item
+        text, whole = await self._ask(generate, self.prompt.message(seed), self.temperature, sample)
+        if not whole:
             return [Refusal("cut off: longer than max_tokens")]
-        made = self.prompt.read(seed, reply.text)
+        made = self.prompt.read(seed, text)
         if isinstance(made, Refusal):
             return [made]
-        return [(self._outvoted(asked, item) if self.vote else None) or item for item in made]
+        return [(await self._outvoted(generate, one) if self.vote else None) or one for one in made]
 
-    def _outvoted(self, asked: Asked, made: Document | Conversation) -> Refusal | None:
+    async def _outvoted(self, generate: Generate, made: Document | Conversation) -> Refusal | None:
         vote = self.vote
         assert vote is not None
-        # samples of a vote are numbered after those of the seeds: none of them is the solution it judges
-        return vote.judge(made, lambda message, n: asked.ask(message, vote.temperature, self.per_seed + n).text)
 
-    def _finished(self, written: Written, before: set[str]) -> Iterator[Document | Conversation]:
-        seed, sample, future = written
-        for item in future.result():
-            if isinstance(item, Refusal):
-                self._refused[item.reason] += 1
+        async def solve(message: str, n: int) -> str:
+            # numbered after the samples of the seeds: none of them is the solution it judges
+            return (await self._ask(generate, message, vote.temperature, self.per_seed + n)).text
+
+        return await vote.judge(made, solve)
+
+    async def _ask(self, generate: Generate, message: str, temperature: float, sample: int) -> Reply:
+        """The answer number `sample` to a message."""
+        from phi3kit.corpus.synthesis.runner import CUT_OFF
+
+        seed = int.from_bytes(sha256(f"{self.seed} {sample}".encode()).digest()[:4], "big") >> 1
+        body = request(self.model, message, self.max_tokens, temperature) | {"seed": seed}
+        answer = await generate(body)
+        return Reply(answer.text, answer.finish_reason != CUT_OFF)
+
+    def _finished(self, item: Item, written: Written, before: set[str]) -> Iterator[Document | Conversation]:
+        for each in written:
+            if isinstance(each, Refusal):
+                self._refused[each.reason] += 1
                 continue
-            made = self._named(item, seed, sample)
+            made = self._named(each, *item)
             if made.id in before:
                 self._refused["the same as one before"] += 1
             else:

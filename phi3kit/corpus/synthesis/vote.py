@@ -6,8 +6,9 @@ often than that of one.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import final
 
 from phi3kit.corpus.synthesis.exercises import ANSWER, PROBLEM, to_solve
@@ -33,7 +34,7 @@ class MajorityVote:
             raise UserError(f"the temperature of a vote is {temperature:g}; above 0, or all solutions are the same")
         self.samples, self.temperature = samples, temperature
 
-    def judge(self, made: Document | Conversation, solve: Callable[[str, int], str]) -> Refusal | None:
+    async def judge(self, made: Document | Conversation, solve: Callable[[str, int], Awaitable[str]]) -> Refusal | None:
         """Why an exercise is not to be kept, or None.
 
         Args:
@@ -43,7 +44,8 @@ class MajorityVote:
         if ANSWER not in made.metadata:
             raise UserError("a vote needs exercises with a final answer; leave `vote` out with this prompt")
         message = to_solve(made.metadata[PROBLEM])
-        answers = Counter(final_answer(solve(message, sample)) for sample in range(self.samples))
+        solutions = await asyncio.gather(*(solve(message, sample) for sample in range(self.samples)))
+        answers = Counter(map(final_answer, solutions))
         winner, votes = max(answers.items(), key=lambda item: item[1])
         if winner is None or 2 * votes <= self.samples:
             return Refusal("no majority for an answer")
