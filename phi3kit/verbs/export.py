@@ -16,6 +16,7 @@ from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
 from phi3kit.verbs import proof_page
+from phi3kit.verbs.alone import alone
 from phi3kit.verbs.export_order import Order, read_order, source_of
 from phi3kit.verbs.export_proof import APART, ToProve, proof_apart
 from phi3kit.verbs.summary import show
@@ -92,7 +93,8 @@ def declare(parser: ArgumentParser) -> None:
 def main(arguments: list[str], *, summary: bool = True) -> int:
     """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
     recipe = recipes.read("export", declare, arguments, __doc__)
-    report = export(recipe)
+    with alone(recipe.out):
+        report = export(recipe)
     if summary:
         show(report)
         print(f"bundle: {recipe.out}")

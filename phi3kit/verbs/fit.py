@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs.alone import alone
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def declare(parser: ArgumentParser) -> None:
 
 def main(arguments: list[str], *, summary: bool = True) -> int:
     """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
-    report = fit(recipes.read("fit", declare, arguments, __doc__))
+    recipe = recipes.read("fit", declare, arguments, __doc__)
+    with alone(recipe.out):
+        report = fit(recipe)
     if summary and first_process():
         show(report)
     return 0

@@ -23,6 +23,7 @@ from typing import Any
 from phi3kit import __version__
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
+from phi3kit.verbs.alone import alone
 from phi3kit.verbs.summary import show
 
 WRITING_VERBS = ("score fit", "prepare", "fit", "study", "export")
@@ -64,7 +65,8 @@ def main(arguments: list[str]) -> int:
         for step in steps:
             print(f"{step.name:<24} {step.verb:<8} {state.of(step):<8} {step.out}")
         return 0
-    run(steps, state)
+    with alone(state.folder):
+        run(steps, state)
     return 0
 
 

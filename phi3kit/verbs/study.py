@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
+from phi3kit.verbs.alone import alone
 from phi3kit.verbs.run import WRITING_VERBS, call
 from phi3kit.verbs.summary import show
 
@@ -25,8 +26,9 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
     """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
     recipe = recipes.read("study", declare, arguments, __doc__ or "")
     out = recipe.out
-    report = recipe.instantiate().study.run(out, command)
-    recipe.save(out / "config.yaml")
+    with alone(out):
+        report = recipe.instantiate().study.run(out, command)
+        recipe.save(out / "config.yaml")
     if summary:
         show(report | {"closing": [f"tables: {out / 'results.md'}; plot: {out / 'plot.svg'}"]})
     return 0
