@@ -125,9 +125,10 @@ def interface_point(check: Mapping[str, Any]) -> Point:
     return _point("interface", told, check)
 
 
-def tokenizer_point(check: Mapping[str, Any]) -> Point:
-    """Of `device_text.check_device_text`."""
+def tokenizer_point(check: Mapping[str, Any], *, own: bool) -> Point:
+    """Of `device_text.check_device_text`; `own`: with the model's own tokenizer, not only with the device's file."""
     told = [f"{check['texts']} texts through the template: the same ids, and the same text when decoded one by one"]
+    told += [] if own else ["compared with the same file read by Hugging Face's tokenizers; the model's is not here"]
     return _point("tokenizer", told, check)
 
 
@@ -153,6 +154,13 @@ def runner_point(checks: Mapping[str, Mapping[str, Any]]) -> Point:
     faults = [f"{name}: {fault}" for name, check in checks.items() for fault in check["faults"]]
     numbers = {name: _numbers(check) for name, check in checks.items() if name != "runner"}
     return Point("runner", told, {**_numbers(checks["runner"]), **numbers}, faults)
+
+
+def template_point(check: Mapping[str, Any]) -> Point:
+    """Of `javascript_template.check_chat_template`; without JavaScript it was not run, though Python's Jinja was."""
+    told = [f"{check['conversations']} conversations in {check['renderings']} renderings, append-only, the model's ids"]
+    told += [f"rendered by {renderer}" for renderer in check["renderers"]]
+    return Point("template", told, _numbers(check), check["faults"], check["not_run"])
 
 
 def files_point(hashes: Mapping[str, str]) -> Point:

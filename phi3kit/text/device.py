@@ -47,21 +47,26 @@ def device_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 def device_tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of a ``tokenizer_config.json``: the template as Jinja, and the token that ends an answer.
 
-    A conversation's text is a prefix of its continuation's, which react-native-executorch requires.
+    A conversation's text is a prefix of its continuation's, which react-native-executorch requires. As in training, a
+    system message without content is left out, and white space that a role's token swallows is taken from contents.
     """
     parts = template(tokenizer)
-    branches = "".join(
-        f"{{% {'if' if role == ROLES[0] else 'elif'} m['role'] == '{role}' %}}"
-        + " + ".join(("{{ " + _quoted(before), "m['content']", _quoted(after) + " }}"))
-        for role in ROLES
-        for before, after in [parts[role].split(CONTENT)]
-    )
     begin = f"{{{{ {_quoted(parts['begin'])} }}}}" if parts["begin"] else ""
+    branches = "".join(_branch(role, parts[role], tokenizer) for role in ROLES)
     chat_template = (
         f"{begin}{{% for m in messages %}}{branches}{{% endif %}}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{{{{ {_quoted(parts['answer'])} }}}}{{% endif %}}"
     )
     return {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat_template, "eos_token": END}
+
+
+def _branch(role: Role, piece: str, tokenizer: Tokenizer) -> str:
+    """What the Jinja template says of a message of one role."""
+    before, after = piece.split(CONTENT)
+    content = "m['content'].lstrip()" if f"<|{role}|>" in tokenizer.swallows_space_after else "m['content']"
+    condition = f"{'if' if role == ROLES[0] else 'elif'} m['role'] == '{role}'"
+    condition += " and m['content']" if role == "system" else ""
+    return f"{{% {condition} %}}{{{{ {_quoted(before)} + {content} + {_quoted(after)} }}}}"
 
 
 def template(tokenizer: Tokenizer) -> dict[str, str]:

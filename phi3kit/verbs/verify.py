@@ -83,7 +83,7 @@ def prove(
 
     Args:
         model: the `.pte`.
-        device_tokenizer: the bundle's tokenizer.json.
+        device_tokenizer: the bundle's tokenizer.json; tokenizer_config.json is beside it.
         expected: constant methods under "constants", allowed delegates under "delegates".
         tokenizer: the model's own.
         reference: the quantized net, run eagerly; None leaves the program itself unchecked.
@@ -91,21 +91,25 @@ def prove(
         vision: the other methods of a net that sees, run eagerly.
         missing: why there is no reference, if there is none.
     """
+    from phi3kit.export.assemble import TOKENIZER_CONFIG
     from phi3kit.export.device_text import check_device_text
-    from phi3kit.export.proof import Proof, interface_point, operators_point, tokenizer_point
+    from phi3kit.export.javascript_template import check_chat_template
+    from phi3kit.export.proof import Proof, interface_point, operators_point, template_point, tokenizer_point
     from phi3kit.export.pte import facts
     from phi3kit.export.samples import AWKWARD
     from phi3kit.export.samples import PROMPTS as OWN
     from phi3kit.export.verify import check_metadata
 
     constants, found = expected["constants"], facts(model)
-    all_texts = [*texts, *OWN, *AWKWARD]
+    said, config = [*texts, *OWN, *AWKWARD], device_tokenizer.with_name(TOKENIZER_CONFIG)
+    in_ids = check_device_text(device_tokenizer, tokenizer, said, constants["get_vocab_size"])
     return Proof.of(
         [
             interface_point(check_metadata(model, constants, frozenset(expected["delegates"]))),
-            tokenizer_point(check_device_text(device_tokenizer, tokenizer, all_texts, constants["get_vocab_size"])),
+            tokenizer_point(in_ids, own=not missing),
             operators_point(found.delegates, found.missing_operators),
             *_against(model, constants, tokenizer, reference, texts, vision, missing),
+            template_point(check_chat_template(config, device_tokenizer, tokenizer, said)),
         ]
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from recipe_folders import RECIPES, need_plugin
 from shrunk_family import CONTEXT, ORIGINAL, recipe_names, section, taught
 
 from phi3kit.export import XNNPACK, Program, metadata, trace
+from phi3kit.export.assemble import write_tokenizer
 from phi3kit.export.device import for_device
 from phi3kit.families import Tokenizer
 from phi3kit.model.load import build_net
 from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.testing import tiny
 from phi3kit.text import stop_ids
-from phi3kit.text.device import device_tokenizer
 from phi3kit.verbs.verify import prove
 
 NETS = [str(file.relative_to(RECIPES)) for file in recipe_names()]
@@ -85,9 +84,10 @@ def test_the_lowered_program_is_proven(
     constants = metadata(program, eos_ids=stop_ids(tokenizer), bos_id=None)
     model, device_file = tmp_path / "model.pte", tmp_path / "tokenizer.json"
     model.write_bytes(XNNPACK().lower(trace(program), constants))
-    device_file.write_text(json.dumps(device_tokenizer(tokenizer)))
+    write_tokenizer(tmp_path, tokenizer)
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised))
     assert not proof.faults
     assert proof["logits"]["positions"] > 2 * context
+    assert proof["template"]["conversations"] > 5
     assert proof["runner"]["prompts"] >= (20 if context > ORIGINAL else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from shrunk_family import CONTEXT, section, taught
 
 from phi3kit import UserError
 from phi3kit.export import XNNPACK, Program, metadata
+from phi3kit.export.assemble import write_tokenizer
 from phi3kit.export.device import for_device
 from phi3kit.export.vision import VisionPrograms
 from phi3kit.export.vision_runner import VisionRunner, some_pixels
@@ -19,7 +19,6 @@ from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.records import Pictures
 from phi3kit.testing import tiny
 from phi3kit.text import stop_ids
-from phi3kit.text.device import device_tokenizer
 from phi3kit.verbs.verify import prove
 
 GRID = (2, 2)
@@ -68,7 +67,7 @@ def test_the_lowered_methods_are_proven(net, memorised, tmp_path):
     constants = metadata(program, eos_ids=stop_ids(tokenizer), bos_id=None)
     model, device_file = tmp_path / "model.pte", tmp_path / "tokenizer.json"
     model.write_bytes(XNNPACK().lower(vision.trace(program), constants))
-    device_file.write_text(json.dumps(device_tokenizer(tokenizer)))
+    write_tokenizer(tmp_path, tokenizer)
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised), vision)
     assert not proof.faults

@@ -84,6 +84,15 @@ def test_the_jinja_template_writes_what_training_read(tokenizer):
     assert write(messages=rows).startswith(write(messages=rows[:3])), "a conversation is a prefix of its continuation"
 
 
+def test_the_jinja_template_leaves_out_what_training_does(tokenizer):
+    write = jinja2.Environment().from_string(device_tokenizer_config(tokenizer)["chat_template"]).render
+    chat = [Message("system", ""), Message("user", " \n\t\u3000Why? "), Message("assistant", "  So. ")]
+    rows = [{"role": m.role, "content": m.content} for m in chat]
+    assert write(messages=rows) == "".join(s.text for s in segments(chat, tokenizer))
+    swallows = "<|user|>" in tokenizer.swallows_space_after
+    assert ("<|user|>Why? <|end|>" in write(messages=rows)) is swallows
+
+
 def test_the_pieces_join_to_what_training_read(tokenizer):
     pieces = template(tokenizer)
     fill = lambda name, text: pieces[name].replace("{content}", text)  # noqa: E731
