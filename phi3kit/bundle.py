@@ -1,7 +1,7 @@
 """What a bundle is on disk: the folder `export` writes, and that `chat`, `verify` and apps read.
 
-``bundle.json`` says everything an app must know and the sha256 of every other file, and of itself (without that
-line). `mobile/bundle.md` is the same contract in prose.
+``bundle.json`` says everything an app must know and the sha256 of every other file, and at its end of itself: of its
+bytes with those 64 digits replaced by zeros. `mobile/bundle.md` is the same contract in prose.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phi3kit import opened
 from phi3kit.errors import UserError
 
 ABOUT = "bundle.json"
-VERSION = 1
+VERSION = 2
+SEAL = slice(-68, -4)  # where the digits of its own sha256 are; a quotation mark and the end of the object follow
 
 
 @dataclass(frozen=True)
@@ -72,31 +74,43 @@ def seal(folder: Path, about: Mapping[str, Any], proven: Mapping[str, str] | Non
         if found.get(name) != expected:
             raise UserError(f"{folder / name} changed while it was proven; export again")
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in found.items()}
-    content = {"phi3kit_bundle": VERSION, **about, "files": files}
-    content["sha256"] = _hash_of(content)
+    content = as_json({"phi3kit_bundle": VERSION, **about, "files": files, "sha256": "0" * 64})
     partial = folder / f"{ABOUT}.partial"
-    write(partial, as_json(content))
+    write(partial, content[: SEAL.start] + _own_digest(content) + content[SEAL.stop :])
     os.replace(partial, folder / ABOUT)
 
 
-def read(folder: Path) -> Bundle:
-    """Read a bundle and check every file against its sha256.
+def read(folder: Path, *, anew: bool = False) -> Bundle:
+    """Read a bundle. Every file is compared with its sha256 when it is opened on this machine for the first time;
+    later only if its size or time stamps are not what they were.
+
+    Args:
+        folder: where it is.
+        anew: compare every byte again.
 
     Raises:
-        UserError: not a bundle, of another version, or a file that is missing, cut short or altered (named).
+        UserError: not a bundle, of another version, or a file that is missing, cut short, altered or not of it (named).
     """
     about = _read_about(folder)
+    again, stamps = f"copy the bundle {folder} again or export it again", {}
+    known = {} if anew else opened.remembered(folder, about["sha256"])
     for name, expected in about["files"].items():
         file = folder / name
-        again = f"copy the bundle {folder} again or export it again"
         if not file.is_file():
             raise UserError(f"{file} is missing; {again}")
-        size = file.stat().st_size
+        stamps[name] = opened.stamp(file)
+        size = stamps[name][0]
         if size != expected["bytes"]:
             state = "cut short" if size < expected["bytes"] else "longer than it was"
             raise UserError(f"{file} is {state}: {size} bytes of {expected['bytes']}; {again}")
-        if sha256(file) != expected["sha256"]:
+        if known.get(name) != stamps[name] and sha256(file) != expected["sha256"]:
             raise UserError(f"{file} was altered: its sha256 is not the one in {ABOUT}; {again}")
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if file.is_file() and name != ABOUT and name not in about["files"]:
+            raise UserError(f"{file} does not belong to the bundle, {ABOUT} does not name it; remove it")
+    if known != stamps:
+        opened.remember(folder, about["sha256"], stamps)
     return Bundle(folder, about)
 
 
@@ -122,22 +136,26 @@ def sha256(file: Path) -> str:
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
+    """The content of bundle.json, whose every byte is what was sealed."""
     path = folder / ABOUT
+    again = "copy the bundle again or export it again"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        given = about.pop("sha256")
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{folder} is not a bundle: no readable {ABOUT} ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy the bundle again or export it again") from error
-    if given != _hash_of(about):
-        raise UserError(f"{path} was altered: its own sha256 does not fit; copy the bundle again or export it again")
-    if about["phi3kit_bundle"] != VERSION:
-        raise UserError(f"{path} is of version {about['phi3kit_bundle']}; this phi3kit reads {VERSION}, export again")
-    return about
+    try:
+        about = json.loads(content)
+        version = about["phi3kit_bundle"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); {again}") from error
+    if version != VERSION:
+        raise UserError(f"{path} is of version {version}; this phi3kit reads {VERSION}, export again")
+    if content[SEAL] != _own_digest(content):
+        raise UserError(f"{path} was altered: its own sha256 does not fit; {again}")
+    return dict(about)
 
 
-def _hash_of(about: Mapping[str, Any]) -> str:
-    """sha256 of the content without its own line, as compact JSON with sorted keys."""
-    text = json.dumps(about, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _own_digest(content: bytes) -> bytes:
+    """sha256 of bundle.json with zeros in its own place, as the digits that stand there."""
+    blank = content[: SEAL.start] + b"0" * 64 + content[SEAL.stop :]
+    return hashlib.sha256(blank).hexdigest().encode()

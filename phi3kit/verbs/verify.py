@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     from phi3kit import bundle
     from phi3kit.export.proof import files_point
 
-    found = bundle.read(options.bundle)
+    found = bundle.read(options.bundle, anew=True)
     folder = _report_folder(options.report or _beside(options.bundle))
     reference, tokenizer, missing = _origin(found, options.run)
     vision = None
