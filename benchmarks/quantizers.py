@@ -23,10 +23,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import torch
+from gguf_file import write_gguf
 from torch import Tensor
 
 from phi3kit.evaluation.plot import svg
@@ -34,9 +34,8 @@ from phi3kit.evaluation.results import Measured, Results
 from phi3kit.evaluation.table import markdown
 from phi3kit.export.calibration import HiddenStates
 from phi3kit.measures import kl_divergence, top1_agreement
-from phi3kit.model import Decoder, LongRoPE
+from phi3kit.model import Decoder
 from phi3kit.model.load import load_run
-from phi3kit.model.position import inverse_frequencies, magnitude
 from phi3kit.quantizers.gptq import fit_block
 from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
 from phi3kit.quantizers.layers import is_head, linears
@@ -92,7 +91,7 @@ def every_way(net: Decoder, heldout: list[Tensor], text: list[Tensor]) -> Iterat
     with tempfile.TemporaryDirectory() as folder:
         for name, kinds in {"F32": {}, "Q4_0": {"output": TYPES.Q8_0, "": TYPES.Q4_0}}.items():
             file = Path(folder) / f"{name}.gguf"
-            size = write_gguf(net, file, kinds)
+            size = sum(write_gguf(net, lambda name: net.get_parameter(name).detach(), file, kinds).values())
             rows = heldout if kinds else heldout[:1]
             got = llama_cpp(file, rows, net.dims.vocab_size)
             yield compared(f"llama.cpp {name}", size, wanted[: len(rows)], got)
@@ -145,68 +144,6 @@ def quantized(
         states.pass_through(block)
     round_linear(net.lm_head, HEAD, "plain")
     return net, size
-
-
-def write_gguf(net: Decoder, file: Path, kinds: dict[str, Any]) -> int:
-    """The net as llama.cpp's architecture "phi3"; bytes of its matrices.
-
-    Args:
-        net: of Phi-3-mini's architecture.
-        file: to write.
-        kinds: type of a matrix by the beginning of its name, the first that fits; F32 where none does.
-    """
-    dims, writer = net.dims, gguf.GGUFWriter(str(file), "phi3")
-    writer.add_context_length(dims.context)
-    writer.add_embedding_length(dims.hidden_size)
-    writer.add_block_count(dims.n_layers)
-    writer.add_feed_forward_length(net.layers[0].mlp.down_proj.in_features)
-    writer.add_head_count(dims.n_heads)
-    writer.add_head_count_kv(dims.kv_heads)
-    writer.add_layer_norm_rms_eps(net.norm.eps)
-    writer.add_rope_dimension_count(dims.head_width)
-    writer.add_vocab_size(dims.vocab_size)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([f"[t{number}]" for number in range(dims.vocab_size)])
-    writer.add_token_scores([0.0] * dims.vocab_size)
-    writer.add_token_types([gguf.TokenType.NORMAL] * dims.vocab_size)
-    size = 0
-    for name, tensor in tensors(net, writer):
-        kind = next((k for start, k in kinds.items() if name.startswith(start)), None) if tensor.ndim == 2 else None
-        if kind is None:
-            writer.add_tensor(name, tensor.numpy())
-        else:
-            packed = gguf.quants.quantize(tensor.numpy(), kind)
-            writer.add_tensor(name, packed, raw_dtype=kind)
-        size += (packed.nbytes if kind else tensor.nbytes) if tensor.ndim == 2 else 0
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return size
-
-
-def tensors(net: Decoder, writer: gguf.GGUFWriter) -> Iterator[tuple[str, Tensor]]:
-    """The net's tensors under llama.cpp's names; LongRoPE's factors, which are the list the net uses, in both lists."""
-    if isinstance(net.position, LongRoPE):
-        original = net.position.original_context
-        writer.add_rope_scaling_orig_ctx_len(original)
-        writer.add_rope_scaling_attn_factors(magnitude(net.dims.context, original))
-        factors = inverse_frequencies(net.dims.head_width, 10000.0) / net.position.tables["long"].frequencies_F
-        yield "rope_factors_long.weight", factors
-        yield "rope_factors_short.weight", factors
-    yield "token_embd.weight", net.embed_tokens.weight.detach()
-    yield "output_norm.weight", net.norm.weight.detach()
-    yield "output.weight", net.lm_head.weight.detach()
-    for number, block in enumerate(net.layers):
-        for theirs, ours in {
-            "attn_norm": block.input_layernorm,
-            "attn_qkv": block.self_attn.qkv_proj,
-            "attn_output": block.self_attn.o_proj,
-            "ffn_norm": block.post_attention_layernorm,
-            "ffn_up": block.mlp.gate_up_proj,
-            "ffn_down": block.mlp.down_proj,
-        }.items():
-            yield f"blk.{number}.{theirs}.weight", ours.weight.detach()
 
 
 def llama_cpp(file: Path, rows: list[Tensor], vocab_size: int) -> Iterator[Tensor]:

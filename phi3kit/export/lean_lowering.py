@@ -1,11 +1,13 @@
 """ExecuTorch's lowering (1.4.1) with less memory and less time, for nets of billions of weights.
 
-Special here, because ExecuTorch offers no hooks for it: two of its habits are changed while `lean` is entered.
+Special here, because ExecuTorch offers no hooks for it: three of its habits are changed while `lean` is entered.
 
 - It copies programs deeply, and the weights with them: twice all int8 weights for a moment. Nothing in lowering writes
   to a weight, so copies share them.
 - It runs eighteen passes over every subgraph that goes to XNNPACK, one subgraph after the other, though a net's layers
   are alike. Subgraphs of equal structure are transformed once; the others get the result with their own weights.
+- It traces the whole graph three times to decompose operators: without decomposing any, keeping what a partitioner
+  wants kept, and once more for what it then does not want. The second alone changes the graph, where nothing is left.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
@@ -46,15 +48,30 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         names, done = known[key]
         return with_weights(done, dict(zip(names, _targets(program), strict=True)), program)
 
+    decompose, last = ExportedProgram.run_decompositions, list[ExportedProgram]()
+
+    def decomposed(self: ExportedProgram, table: Any = None, **options: Any) -> ExportedProgram:
+        if table is not None and (not len(table) or (self in last and not _uses(self, table))):
+            return self
+        last[:] = [decompose(self, table, **options)]
+        return last[0]
+
     def itself(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         return tensor
 
     with (
+        mock.patch.object(ExportedProgram, "run_decompositions", decomposed),
         mock.patch.object(XNNPACKPassManager, "transform", transform),
         mock.patch.object(torch.Tensor, "__deepcopy__", itself),
         mock.patch.object(nn.Parameter, "__deepcopy__", itself),
     ):
         yield
+
+
+def _uses(program: ExportedProgram, table: Any) -> bool:
+    """Whether any operator of a program, branches included, is in a table of decompositions."""
+    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
+    return any(node.op == "call_function" and node.target in table for graph in graphs for node in graph.nodes)
 
 
 def structure(program: ExportedProgram) -> str:
