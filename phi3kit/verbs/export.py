@@ -121,7 +121,7 @@ def quantized(
 def export(recipe: Recipe) -> dict[str, Any]:
     """Export as the recipe says; returns the report that is also in the bundle."""
     from phi3kit import bundle
-    from phi3kit.export import Program, assemble, metadata, trace, workplace
+    from phi3kit.export import Program, apps, assemble, metadata, trace, workplace
     from phi3kit.export.device import notes
     from phi3kit.export.program import context_of
     from phi3kit.export.report import closing, headline
@@ -157,6 +157,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     assemble.write_tokenizer(partial, order.tokenizer)
     promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
     about = _about(recipe, order, program, vision, model) | {"program": promise}
+    bundle.write(partial / apps.FILE, apps.instructions(about, bundle.sha256(model)).encode())
     lowering_peak = peak_memory()
     stages.begin("prove")
     proof, proof_peak = _prove(partial, about, order, program, vision)

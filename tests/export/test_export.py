@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_the_conversation_is_what_was_learned(report, memorised):
 def test_files_and_description(tiny_bundle, tiny_run):
     about = bundle.read(tiny_bundle).about
     names = {"phi4_tiny.pte", "tokenizer.json", "tokenizer_config.json", "report.json"}
-    names |= {"verification.json", "verification.html"}
+    names |= {"verification.json", "verification.html", "APPS.md"}
     assert set(about["files"]) == names == {p.name for p in tiny_bundle.iterdir()} - {"bundle.json"}
     assert about["model"] == "phi4_tiny.pte"
     assert about["context"] == 128
@@ -78,6 +79,32 @@ def test_files_and_description(tiny_bundle, tiny_run):
     assert "LongRoPE" in about["origin"]["net"]
 
 
+def test_the_instructions_are_this_bundles(tiny_bundle):
+    about, page = bundle.read(tiny_bundle).about, (tiny_bundle / "APPS.md").read_text()
+    assert f"must print `{about['files']['phi4_tiny.pte']['sha256']}`" in page
+    pushed = [line.split()[2] for line in page.splitlines() if line.startswith("adb push ")]
+    named = re.findall(r"\$\{folder\}/([^`]+)`", page)
+    assert pushed == ["phi4_tiny.pte", "tokenizer.json"]
+    assert named == ["phi4_tiny.pte", "tokenizer.json", "tokenizer_config.json"]
+    assert {*pushed, *named} <= set(about["files"])
+
+
+def test_what_llamademo_is_told_to_type_is_a_later_turn(tiny_bundle):
+    """Its ids, by ExecuTorch's tokenizer from a file of another name, are those of the model's next turn."""
+    from pytorch_tokenizers import CppHFTokenizer
+
+    from phi3kit.text import HuggingFaceTokenizer
+    from phi3kit.text.template import render_turn
+
+    format = re.search(r"```text\n(.*?)\n```", (tiny_bundle / "APPS.md").read_text(), re.DOTALL)
+    assert format
+    device = CppHFTokenizer()
+    device.load(str(shutil.copy(tiny_bundle / "tokenizer.json", tiny_bundle.parent / "tiny-tokenizer.json")))
+    typed = format[1].replace("{{ user_prompt }}", "Who pays 12 €?")
+    own = HuggingFaceTokenizer(str(tiny_bundle / "tokenizer.json"))
+    assert device.encode(typed, 0, 0) == render_turn("Who pays 12 €?", own)
+
+
 def test_verify_proves_it_again(tiny_bundle, capsys):
     assert main(["verify", str(tiny_bundle)]) == 0
     printed = capsys.readouterr().out
@@ -85,7 +112,7 @@ def test_verify_proves_it_again(tiny_bundle, capsys):
     assert printed.endswith(f"report: {page}\n")
     assert "The proof holds" in page.read_text()
     assert json.loads(page.with_suffix(".json").read_text())["holds"]
-    assert "7 files      passed   6 files: " in printed
+    assert "7 files      passed   7 files: " in printed
     assert "on 20 prompts in TextLLMRunner" in printed
     assert "proof                 holds" in printed
 
