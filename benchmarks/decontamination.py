@@ -3,7 +3,8 @@
   python benchmarks/decontamination.py PAGES.jsonl --benchmarks ../shared/data/benchmarks/*.jsonl --clean BOOKS.md ...
 
 PAGES are JSONL with `text` and quote no benchmark. Each question is pasted in five dresses: as it is, recased,
-repunctuated, cut to 60 % of its characters, and all of these; a benchmark of more than --most questions is sampled.
+repunctuated, cut to 60 % of its characters, and all of these; amid the words of a page, and (after the slash) as a
+paragraph of its own. A benchmark of more than --most questions is sampled.
 CLEAN are further files that quote none, cut into documents of 3,000 characters.
 """
 
@@ -39,17 +40,21 @@ DRESSES = {
 }
 
 
+PLACES = {"amid words": "{} {} {}", "alone": "{}\n\n{}\n\n{}"}
+
+
 def found(index: Benchmarks, pages: list[str], most: int) -> str:
-    """A line of the table: how many are too short to be told, and how many are found in each dress."""
+    """A line of the table: how many are too short to be told anywhere, and how many are found in each dress."""
     random = Random(1)
     questions = random.sample(index.questions, min(most, len(index.questions)))
-    counts = dict.fromkeys(DRESSES, 0)
+    counts = {name: dict.fromkeys(PLACES, 0) for name in DRESSES}
     for question in questions:
         for name, dress in DRESSES.items():
-            page = random.choice(pages)
-            counts[name] += bool(index.leaks(f"{page[:200]} {dress(question.text, random)} {page[200:400]}"))
-    cells = "".join(f"{n / len(questions):>13.1%}" for n in counts.values())
-    return f"{len(index.questions):>9}{len(index.too_short):>10}{cells}"
+            page, pasted = random.choice(pages), dress(question.text, random)
+            for place, form in PLACES.items():
+                counts[name][place] += bool(index.leaks(form.format(page[:200], pasted, page[200:400])))
+    cells = ("/".join(f"{100 * n / len(questions):.1f}" for n in places.values()) for places in counts.values())
+    return f"{len(index.questions):>9}{len(index.too_short):>10}" + "".join(f"{cell:>13}" for cell in cells)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ is a leak (kind "question") where
 
 - the question stands there from its beginning on, whole or cut off after six tenths, and that much of it is more than
   anybody might write: 12 letters with three content words, 21 with two, 34 with any (all ways: `ENOUGH`);
+- or as much of it, 12 letters at least, stands out: alone between two breaks, or cut off amid a word (`position`);
 - or three quarters of it, 40 letters at least, from anywhere in it;
 - or 60 letters of it, about the 13 words of GPT-3's rule (arXiv 2005.14165, appendix C).
 
@@ -13,14 +14,16 @@ occurs in many questions ("respiratory system" in a school test): a text that ho
 "template", one that holds a shorter run of a question as "phrase"; neither is a reason to drop it. The matched text is
 in the hit. Formulas ("25-759=") are compared sign by sign instead, white space aside.
 
-The numbers are measured (`benchmarks/decontamination.py`): of 11,293 documents, web pages, textbooks, novels, manuals
+The numbers are measured (`benchmarks/decontamination.py`): of 26,000 documents, web pages, textbooks, novels, manuals
 and chats, none is dropped for the beginning of any of 23,182 questions. What anybody might write cannot be told from
-what was pasted: "make a grilled cheese" is a whole question of PIQA, "Napoleon Bonaparte was" two thirds of one of
-BIG-bench. Questions of that kind are in `too_short`; one of 12 letters or more, met whole, is reported as "phrase".
+what was pasted: amid other words, "make a grilled cheese" is a whole question of PIQA, "Napoleon Bonaparte was" two
+thirds of one of BIG-bench. Questions of that kind are in `too_short`; they are told where they stand alone, and one of
+12 letters or more, met whole, is reported as "phrase" elsewhere.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,10 +33,12 @@ import numpy
 from phi3kit.corpus.benchmark_files import Question, read_questions
 from phi3kit.corpus.evidence import letters, needed, own_letters, wording_of
 from phi3kit.corpus.formulas import Formulas
+from phi3kit.corpus.position import Page, stands_out
 from phi3kit.corpus.windows import Windows, common, sums_of
 from phi3kit.records import Conversation, Message, Preference
 
 START = 12  # letters of the window a question's beginning is found by
+SHARE, LUCK = 0.55, 2  # of a question that stands out; letters that what follows it may have in common with it
 INNER, STRIDE = 32, 8  # letters of the windows inside a question, one every 8: a run of 39 holds a whole one
 OWN = 14  # own letters of a phrase
 RUN = (40, 0.75, 18)  # letters, share of the question, own letters of a run from anywhere in it
@@ -54,6 +59,18 @@ class Hit(NamedTuple):
     share: float
 
 
+class Run(NamedTuple):
+    """Letters that a page and a question have in common: place in the page, in the question, how many.
+
+    `told` where they are more than chance.
+    """
+
+    at: int
+    place: int
+    length: int
+    told: bool = False
+
+
 class Benchmarks:
     """Questions, indexed.
 
@@ -63,12 +80,15 @@ class Benchmarks:
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self.questions = [q for q in questions if letters(q.text)]
-        self._letters = [letters(q.text) for q in self.questions]
+        self._pages = [Page(q.text) for q in self.questions]
+        self._letters = [page.letters for page in self._pages]
         wording = wording_of(self._letters)
         each = [(q.text, wording[text]) for q, text in zip(self.questions, self._letters, strict=True)]
         own = [own_letters(*question) for question in each]
         self._own_upto = [numpy.concatenate([[0], numpy.cumsum(mask)]) for mask in own]
         self._needed = [needed(*question) for question in each]
+        outstanding = [max(START, math.ceil(SHARE * len(text))) for text in self._letters]
+        self._least = [min(n, m) if n else m for n, m in zip(self._needed, outstanding, strict=True)]
         self._formulas = Formulas(self.questions)
         told = [n > 0 or self._formulas.tells(i) for i, n in enumerate(self._needed)]
         self.too_short = [question for question, is_told in zip(self.questions, told, strict=True) if not is_told]
@@ -96,51 +116,55 @@ class Benchmarks:
         return [hit for hit in self.hits(text) if hit.kind == "question"]
 
     def _words(self, text: str) -> Iterator[Hit]:
-        page = letters(text)
-        sums = sums_of(page)
-        runs = {**self._runs_inside(page, sums), **self._beginnings(page, sums)}
-        places = _places(text, page) if runs else None
+        page = Page(text)
+        sums = sums_of(page.letters)
+        runs = {**self._runs_inside(page.letters, sums), **self._beginnings(page, sums)}
         for number, run in sorted(runs.items()):
-            yield self._hit(text, page, places, number, *run)
+            yield self._hit(page, number, run)
 
     def _formulas_in(self, text: str) -> Iterator[Hit]:
         for number, signs, share in self._formulas.found(text):
             yield Hit(self.questions[number].benchmark, self.questions[number].id, signs, "question", share)
 
-    def _beginnings(self, page: str, sums: numpy.ndarray) -> dict[int, tuple[int, int, int]]:
-        """question number -> (place in the page, place in the question, letters), for questions that begin there."""
-        found: dict[int, tuple[int, int, int]] = {}
-        for at, _, number in self._starts.found(page, sums):
+    def _beginnings(self, page: Page, sums: numpy.ndarray) -> dict[int, Run]:
+        """Question number -> where it begins, for questions of which enough stands there."""
+        found: dict[int, Run] = {}
+        for at, _, number in self._starts.found(page.letters, sums):
             question = self._letters[number]
-            if page.startswith(question[: self._needed[number] or None], at):
-                found.setdefault(number, (at, 0, common(page, at, question, 0)))
+            if not page.letters.startswith(question[: self._least[number]], at):
+                continue
+            length = common(page.letters, at, question, 0)
+            told = 0 < self._needed[number] <= length or self._stands_out(page, at, number, length)
+            if told or (length == len(question) and number not in found):
+                found[number] = Run(at, 0, length, told)
         return found
 
-    def _runs_inside(self, page: str, sums: numpy.ndarray) -> dict[int, tuple[int, int, int]]:
-        """The same for the longest run of each question, wherever in it."""
-        found: dict[int, tuple[int, int, int]] = {}
+    def _stands_out(self, page: Page, at: int, number: int, length: int) -> bool:
+        """Whether so much of a question's beginning stands out; or a letter or two less, if the page goes on alike."""
+        ends = range(max(self._least[number], length - LUCK), length + 1)
+        return any(stands_out(page, at, self._pages[number], end) for end in ends)
+
+    def _runs_inside(self, page: str, sums: numpy.ndarray) -> dict[int, Run]:
+        """The longest run of each question, wherever in it."""
+        found: dict[int, Run] = {}
         for at, place, number in self._inner.found(page, sums):
             longest = found.get(number)
-            if longest and longest[0] - longest[1] == at - place and at < longest[0] + longest[2]:
+            if longest and longest.at - longest.place == at - place and at < longest.at + longest.length:
                 continue  # further along the run that is known
             before = common(page[:at][::-1], 0, self._letters[number][:place][::-1], 0)
             length = before + common(page, at, self._letters[number], place)
-            if not longest or length > longest[2]:
-                found[number] = (at - before, place - before, length)
+            if not longest or length > longest.length:
+                found[number] = Run(at - before, place - before, length)
         return found
 
-    def _hit(
-        self, text: str, page: str, places: list[int] | None, number: int, at: int, place: int, length: int
-    ) -> Hit:
+    def _hit(self, page: Page, number: int, run: Run) -> Hit:
         question, total = self.questions[number], len(self._letters[number])
-        upto = self._own_upto[number]
-        own = int(upto[place + length] - upto[place])
-        begins = place == 0 and 0 < self._needed[number] <= length
+        length, upto = run.length, self._own_upto[number]
+        own = int(upto[run.place + length] - upto[run.place])
         runs = any(length >= n and length >= share * total and own >= least for n, share, least in (RUN, LONG_RUN))
         kind: Literal["question", "phrase", "template"]
-        kind = "question" if begins or runs else "phrase" if own >= OWN or length == total else "template"
-        matched = text[places[at] : places[at + length - 1] + 1] if places else page[at : at + length]
-        return Hit(question.benchmark, question.id, matched, kind, length / total)
+        kind = "question" if run.told or runs else "phrase" if own >= OWN or length == total else "template"
+        return Hit(question.benchmark, question.id, page.part(run.at, length), kind, length / total)
 
 
 def hits_of(row: Conversation | Preference, benchmarks: Benchmarks) -> list[Hit]:
@@ -161,9 +185,3 @@ def _each_once(hits: Iterable[Hit]) -> Iterator[Hit]:
         if not any(hit.matched in text for text in longer):
             longer.append(hit.matched)
             yield hit
-
-
-def _places(text: str, page: str) -> list[int] | None:
-    """Where in the text each letter of the page is; None where compatibility forms hide it."""
-    places = [i for i, character in enumerate(text) for _ in letters(character)]
-    return places if len(places) == len(page) else None

@@ -1,6 +1,7 @@
 """Questions that are formulas ("25-759="): without their signs, which punctuation is too, nothing of them is left.
 
-They are compared sign by sign, white space and case aside, and not as part of a longer number.
+They are compared sign by sign, white space, case and typography aside, and not as part of a longer number. Other
+punctuation is another question: "25+759=" is none of "25-759=".
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from phi3kit.corpus.windows import Windows, common, sums_of
 WHOLE, CUT, SHARE = 6, 14, 0.57  # signs of a whole one, and of one cut off after so much of it
 FORMULA = re.compile(r"[\d\s.,]*[-+*/×÷=^<>()\[\]%?:]+[^A-Za-z]*")
 SPACE = re.compile(r"\s+")
+TYPOGRAPHY = str.maketrans("−–—‐‑×·∙⋅÷[]{}", "-----****/()()")  # as the same sign written another way
 
 
 class Formulas:
@@ -25,7 +27,7 @@ class Formulas:
     """
 
     def __init__(self, questions: Sequence[Question]) -> None:
-        signs = {i: signs_of(q.text) for i, q in enumerate(questions) if FORMULA.fullmatch(q.text) and q.text.isascii()}
+        signs = {i: signs_of(q.text) for i, q in enumerate(questions) if FORMULA.fullmatch(q.text)}
         self._signs = {i: text for i, text in signs.items() if len(text) >= WHOLE}
         self._starts = Windows(WHOLE, [text[:WHOLE] for text in self._signs.values()], list(self._signs))
 
@@ -47,5 +49,5 @@ class Formulas:
 
 
 def signs_of(text: str) -> str:
-    """A text without white space, in lower case."""
-    return SPACE.sub("", text.casefold())
+    """A text without white space, in lower case, with the plainest signs."""
+    return SPACE.sub("", text.casefold()).translate(TYPOGRAPHY)

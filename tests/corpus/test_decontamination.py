@@ -83,6 +83,32 @@ def test_less_than_a_question_is_a_phrase(index: Benchmarks) -> None:
     assert index.hits("") == index.hits("short") == []
 
 
+SHORT = ["How to make a blanket fort?", "What reflects the light?", "Pay the mortgage early."]
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("I read on.\n\nhow to make a blan\n\nNo more.", ["0"]),  # a line of its own
+        ("I read on. How to; make a BLAN... No more.", ["0"]),  # a sentence
+        ("how to make a", []),  # under 12 letters
+        ("What reflects", ["1"]),
+        ("I know how to make a blanket of it", []),  # amid words
+        ("I know how to make a blan next to it", ["0"]),  # cut off amid a word
+        ("I know how to make a blan keeps going", ["0"]),  # the same, though k is what follows in the question
+        ("I know how to make a blan-keeper", []),
+        ("and so what reflect the lakes", []),  # another form of the word
+        ("I asked what reflects th and got none", ["1"]),
+        ("to pay the mortga here", ["2"]),
+        ("Pay the mortgage", ["2"]),
+        ("to pay the mortgage here", []),
+    ],
+)
+def test_a_short_question_is_told_by_where_it_stands(page: str, found: list[str]) -> None:
+    index = Benchmarks(Question("short", str(i), text) for i, text in enumerate(SHORT))
+    assert [hit.question for hit in index.leaks(page)] == found
+
+
 def test_numbers_tell_questions_apart(index: Benchmarks) -> None:
     """Another baker with other numbers is no leak of this one."""
     page = PAGE.format("A baker sells 96 loaves in June and twice as many in July. What does the baker earn?")
@@ -119,7 +145,7 @@ def test_formulas_are_compared_sign_by_sign() -> None:
     assert [q.id for q in index.too_short] == ["3"]
     for page, found in {
         "so 25 - 759 = -734": ["1"], "so 125-759=-634": [], "25759": [], "25+759=": [], "2+2=4": [],
-        "( (-1+2 + 9*5) - (-2 +": ["2"], "((-1 + 2 + 9 * 6)": [],
+        "( (-1+2 + 9*5) - (-2 +": ["2"], "((-1 + 2 + 9 * 6)": [], "25 − 759 =": ["1"], "[{-1+2 + 9×5] – (-2 +": ["2"],
     }.items():  # fmt: skip
         assert [hit.question for hit in index.leaks(page)] == found, page
 
@@ -232,44 +258,56 @@ def pasted(question: str, page: str, random: Random) -> str:
     return f"{page[:at]} {question} {page[at:]}"
 
 
-TOLD_WHEN_CUT = {  # of the questions, the share of which six tenths are more than anybody might write
-    "arc_easy": 0.92, "bigbench_misconceptions": 0.96, "bigbench_strategy_qa": 0.88, "boolq_800": 0.91,
-    "commonsense_qa": 0.84, "copa": 0.70, "human_eval": 1.0, "mmlu_dev_cot": 0.90, "piqa": 0.47,
+TOLD_WHEN_CUT = {  # of the questions cut to 60 %, the share that is told amid a page's words, and as a paragraph
+    "arc_easy": (0.95, 0.99), "bigbench_misconceptions": (0.97, 0.99), "bigbench_strategy_qa": (0.94, 0.99),
+    "boolq_800": (0.95, 0.99), "commonsense_qa": (0.90, 0.99), "copa": (0.78, 0.97), "human_eval": (1.0, 1.0),
+    "mmlu_dev_cot": (0.94, 0.96), "piqa": (0.61, 0.74),
 }  # fmt: skip
+ALONE_WHOLE = {"piqa": 0.87, "mmlu_dev_cot": 0.99}  # whole ones as a paragraph; of all others, all
+
+
+def alone(question: str, page: str, random: Random) -> str:
+    return f"{page[:200]}\n\n{question}\n\n{page[200:]}"
 
 
 @pytest.mark.parametrize("dress", DRESSES)
 def test_real_questions_pasted_into_web_pages_are_found(
     benchmarks: Benchmarks, clean_pages: list[str], dress: str
 ) -> None:
-    """Whole, all but those listed as too short; cut to 60 %, all of 24 letters and three content words or more."""
+    """Whole, all but those listed as too short; cut to 60 %, all of 34 letters, and of shorter ones most."""
     random = Random(3)
     questions = random.sample(benchmarks.questions, 200)
-    missed = [
-        question
-        for question in questions
-        if not benchmarks.leaks(pasted(DRESSES[dress](question.text, random), random.choice(clean_pages[:481]), random))
-    ]
+    missed: dict[bool, list[Question]] = {False: [], True: []}
+    for question in questions:
+        text, page = DRESSES[dress](question.text, random), random.choice(clean_pages[:481])
+        for apart, paste in ((False, pasted), (True, alone)):
+            if not benchmarks.leaks(paste(text, page, random)):
+                missed[apart].append(question)
     if "cut" not in dress:
-        assert set(missed) <= set(benchmarks.too_short)
-    assert not [q for q in missed if "cut" in dress and len(letters(cut(q.text))) >= 34]
-    told = sum(TOLD_WHEN_CUT[q.benchmark] if "cut" in dress else 0.98 for q in questions)
-    assert len(questions) - len(missed) > told - 10  # the sample's spread
+        assert set(missed[False]) | set(missed[True]) <= set(benchmarks.too_short)
+    assert not [q for q in missed[False] if "cut" in dress and len(letters(cut(q.text))) >= 34]
+    for apart in missed:
+        told = sum(TOLD_WHEN_CUT[q.benchmark][apart] if "cut" in dress else 0.98 for q in questions)
+        assert len(questions) - len(missed[apart]) > told - 10  # the sample's spread
+    assert not [q for q in missed[True] if len(letters(cut(q.text))) >= 13]
 
 
 @pytest.mark.slow
 def test_every_real_question_is_found_as_often_as_said(benchmarks: Benchmarks, clean_pages: list[str]) -> None:
     random = Random(7)
     short = [page[:400] for page in clean_pages[:481]]
-    for benchmark, least in TOLD_WHEN_CUT.items():
+    for benchmark, (amid, apart) in TOLD_WHEN_CUT.items():
         questions = [q for q in benchmarks.questions if q.benchmark == benchmark]
-        found = {True: 0, False: 0}
+        n, too_short = len(questions), sum(q.benchmark == benchmark for q in benchmarks.too_short)
+        found = dict.fromkeys([(paste, whole) for paste in (pasted, alone) for whole in (True, False)], 0)
         for question in questions:
-            for whole in found:
-                text = question.text if whole else cut(question.text)
-                found[whole] += bool(benchmarks.leaks(pasted(repunctuated(text, random), random.choice(short), random)))
-        assert found[False] >= least * len(questions), benchmark
-        assert found[True] >= len(questions) - sum(q.benchmark == benchmark for q in benchmarks.too_short), benchmark
+            for paste, whole in found:
+                text = repunctuated(question.text if whole else cut(question.text), random)
+                found[paste, whole] += bool(benchmarks.leaks(paste(text, random.choice(short), random)))
+        assert found[pasted, True] >= n - too_short, benchmark
+        assert found[pasted, False] >= amid * n, benchmark
+        assert found[alone, True] >= ALONE_WHOLE.get(benchmark, 1) * n, benchmark
+        assert found[alone, False] >= apart * n, benchmark
 
 
 def test_gsm8k_pasted_is_all_found(shared_data: Path, clean_pages: list[str]) -> None:
