@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, final
 
 import torch
@@ -61,10 +62,20 @@ class Program(nn.Module):
     @torch.no_grad()
     def every_logit(self, ids: list[int], start: int = 0) -> Tensor:
         """Eagerly: store `ids` from position `start` on; logits of each, [T, V]."""
-        with silenced():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
-            pieces = [(ids[at : at + self.step], start + at) for at in range(0, len(ids), self.step)]
-            parts = [self.net.logits(self._hidden(torch.tensor([p]), torch.tensor([at])))[0] for p, at in pieces]
-            return torch.cat(parts)
+        return torch.cat([self.net.logits(hidden_TD) for hidden_TD in self._eagerly(ids, start)])
+
+    @torch.no_grad()
+    def store(self, ids: list[int], start: int = 0) -> None:
+        """Eagerly: store `ids` from position `start` on, without logits."""
+        for _ in self._eagerly(ids, start):
+            pass
+
+    def _eagerly(self, ids: list[int], start: int) -> Iterator[Tensor]:
+        """The last layer's output, [T, D], of as many ids at a time as the program reads at once."""
+        for at in range(0, len(ids), self.step):
+            with silenced():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
+                hidden_1TD = self._hidden(torch.tensor([ids[at : at + self.step]]), torch.tensor([start + at]))
+            yield hidden_1TD[0]
 
     def _hidden(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
         start = self.cache.begin(input_pos_1, tokens_1T.shape[1])

@@ -7,6 +7,7 @@ and an export that was stopped goes on from it.
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +209,7 @@ def _write(
         backend.write(traced, constants, model, release)
     except OSError as error:
         raise UserError(f"cannot write {model}: {error.strerror}; free some space and export again") from error
+    gc.collect()  # graphs hold one another, and the packed weights
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:

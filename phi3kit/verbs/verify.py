@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,10 @@ def main(arguments: list[str]) -> int:
         from phi3kit.export.vision import VisionPrograms
 
         vision = VisionPrograms.of(reference, tuple(found.about["vision"]["crops"]))
-    promise = found.about["program"]
-    proof = prove(found.model, found.tokenizer, promise, tokenizer, reference, [], vision, missing=missing)
+    promise, runtime = found.about["program"], found.about["versions"]["executorch"]
+    proof = prove(
+        found.model, found.tokenizer, promise, tokenizer, reference, [], vision, missing=missing, runtime=runtime
+    )
     proof |= [files_point({name: about["sha256"] for name, about in found.about["files"].items()})]
     proof_page.write(folder, proof_page.document(found.about, proof))
     print("\n".join(proof.lines()))
@@ -78,6 +81,7 @@ def prove(
     vision: VisionPrograms | None = None,
     *,
     missing: str = "",
+    runtime: str | None = None,
 ) -> Proof:
     """Every point that can be looked at here.
 
@@ -90,24 +94,25 @@ def prove(
         texts: what users ask, for prompts; 20 of phi3kit's own are added where there are fewer.
         vision: the other methods of a net that sees, run eagerly.
         missing: why there is no reference, if there is none.
+        runtime: version of the oldest ExecuTorch that it is for; None: the one here.
     """
     from phi3kit.export.assemble import TOKENIZER_CONFIG
     from phi3kit.export.device_text import check_device_text
     from phi3kit.export.javascript_template import check_chat_template
+    from phi3kit.export.operators import check_operators
     from phi3kit.export.proof import Proof, interface_point, operators_point, template_point, tokenizer_point
-    from phi3kit.export.pte import facts
     from phi3kit.export.samples import AWKWARD
     from phi3kit.export.samples import PROMPTS as OWN
     from phi3kit.export.verify import check_metadata
 
-    constants, found = expected["constants"], facts(model)
+    constants = expected["constants"]
     said, config = [*texts, *OWN, *AWKWARD], device_tokenizer.with_name(TOKENIZER_CONFIG)
     in_ids = check_device_text(device_tokenizer, tokenizer, said, constants["get_vocab_size"])
     return Proof.of(
         [
             interface_point(check_metadata(model, constants, frozenset(expected["delegates"]))),
             tokenizer_point(in_ids, own=not missing),
-            operators_point(found.delegates, found.missing_operators),
+            operators_point(check_operators(model, runtime or version("executorch"))),
             *_against(model, constants, tokenizer, reference, texts, vision, missing),
             template_point(check_chat_template(config, device_tokenizer, tokenizer, said)),
         ]
@@ -138,7 +143,7 @@ def _against(
     asked = [*_spread(texts, PROMPTS), *OWN, *AWKWARD]
     prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
     fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]
-    checks = check_program(model, BundleEngine(model), reference, fitting, constants["get_eos_ids"])
+    checks = check_program(model, lambda: BundleEngine(model), reference, fitting, constants["get_eos_ids"])
     step, logits = checks.pop("activation_step"), checks.pop("logits")
     if vision is not None:
         checks["vision"] = check_vision(model, vision, tokenizer, step)

@@ -125,7 +125,7 @@ def test_another_quantization_is_found_out(tiny_bundle, tiny_run, memorised):
     prompts = [render([Message("user", q)], tokenizer, generation=True).ids for q in memorised]
     for method, holds in (("hqq", True), ("plain", False)):
         reference = export.quantized(tiny_run, Int8DynamicInt4Weight(method=method), None)
-        checks = check_program(model, BundleEngine(model), reference, prompts, stop_ids(tokenizer))
+        checks = check_program(model, lambda: BundleEngine(model), reference, prompts, stop_ids(tokenizer))
         found = [fault for fault in checks["logits"]["faults"] if fault.startswith("logits differ by")]
         assert bool(found) is not holds, (method, checks["logits"], checks["activation_step"])
 
