@@ -132,11 +132,16 @@ def tokenizer_point(check: Mapping[str, Any], *, own: bool) -> Point:
     return _point("tokenizer", told, check)
 
 
-def operators_point(delegates: Sequence[str], missing: Sequence[str]) -> Point:
-    """Of `pte.facts`: what this runtime, whose set is Android's of the same version, does not know."""
-    faults = [f"operator {name} is not in ExecuTorch's runtime" for name in missing]
-    told = ["every operator is in this computer's ExecuTorch, whose set is Android's of the same version"]
-    return Point("operators", [] if faults else told, {"delegates": delegates, "missing": missing}, faults)
+def operators_point(check: Mapping[str, Any]) -> Point:
+    """Of `operators.check_operators`."""
+    told = [f"{check['operators']} operators and {', '.join(check['delegates']) or 'no delegate'}, of all methods"]
+    told += [
+        f"{target}: all of them from ExecuTorch {check['oldest'][target]} on"
+        if check["oldest"][target]
+        else f"{target}: no version has {', '.join(list(lacks.values())[-1])}"
+        for target, lacks in check["missing"].items()
+    ]
+    return _point("operators", told, check)
 
 
 def logits_point(check: Mapping[str, Any], step: float) -> Point:
