@@ -83,11 +83,12 @@ class FastHTML(Extractor):
 
     Args:
         links: keep the addresses of links.
+        comments: keep readers' comments, and what asks for them.
         timeout: seconds after which a page counts as unreadable.
     """
 
-    def __init__(self, links: bool = False, timeout: float = 20.0) -> None:
-        self.links, self.timeout = links, timeout
+    def __init__(self, links: bool = False, comments: bool = False, timeout: float = 20.0) -> None:
+        self.links, self.comments, self.timeout = links, comments, timeout
         _probe("resiliparse.extract.html2text", "resiliparse", self)
 
     def extract(self, content: bytes, name: str) -> str:
@@ -97,7 +98,9 @@ class FastHTML(Extractor):
 
         with within(self.timeout, name):
             page = bytes_to_str(content, detect_encoding(content) or "utf-8")
-            text = extract_plain_text(page, main_content=True, links=self.links, alt_texts=False, noscript=False)
+            text = extract_plain_text(
+                page, main_content=True, links=self.links, comments=self.comments, alt_texts=False, noscript=False
+            )
             return f"{text.strip()}\n"
 
 
