@@ -61,13 +61,22 @@ def test_the_same_program_as_executorch_makes_by_itself(tmp_path: Path, monkeypa
     constants = metadata(reference, eos_ids=[3], bos_id=None)
     released: list[int] = []
     transformed, original = [], XNNPACKPassManager.transform
+    traced, decompose = [], torch.export.ExportedProgram.run_decompositions
     monkeypatch.setattr(XNNPACKPassManager, "transform", lambda self: (transformed.append(0), original(self))[1])
+    monkeypatch.setattr(
+        torch.export.ExportedProgram,
+        "run_decompositions",
+        lambda self, table: (traced.append(len(self.graph.nodes)), decompose(self, table))[1],
+    )
     plain, shared = tmp_path / "plain.pte", tmp_path / "shared.pte"
     plain.write_bytes(XNNPACK().lower(trace(reference), constants))
     subgraphs = len(transformed)
+    whole = sum(size > max(traced) / 2 for size in traced)
     transformed.clear()
+    traced.clear()
     XNNPACK().write(trace(program(4)), constants, shared, lambda: released.append(0))
     assert len(released) == subgraphs > len(transformed) > 3
+    assert (whole, sum(size > max(traced) / 2 for size in traced)) == (3, 1)
     assert shared.stat().st_size <= plain.stat().st_size  # subgraphs without weights are the same bytes, stored once
     one, other = BundleEngine(plain), BundleEngine(shared)
     assert torch.equal(one.ingest(IDS), other.ingest(IDS))
