@@ -120,8 +120,9 @@ class Proof:
 def interface_point(check: Mapping[str, Any]) -> Point:
     """Of `verify.check_metadata`."""
     constants, delegates = check["constants"], check["delegates"]
+    context, step, stops = (constants.get(f"get_{name}") for name in ("max_context_len", "max_seq_len", "eos_ids"))
     told = [f"{len(constants)} constant methods; delegates: {', '.join(delegates) or 'none'}"]
-    told += [", ".join(f"{name} {value}" for name, value in constants.items())]
+    told += [f"{context} tokens of context, at most {step} read at once, stops at {stops}"]
     return _point("interface", told, check)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
 from phi3kit.verbs import proof_page
 from phi3kit.verbs.alone import alone
-from phi3kit.verbs.export_order import Order, read_order, source_of
+from phi3kit.verbs.export_order import Order, read_order
 from phi3kit.verbs.export_proof import APART, ToProve, proof_apart
 from phi3kit.verbs.summary import show
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Backend, Programs, Quantizer, Tokenizer
     from phi3kit.model.engine import Engine
+    from phi3kit.model.source import Source
 
 LONGEST_ANSWER = 128  # tokens, in the closing conversation
 
@@ -103,19 +104,32 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
 
 
 def quantized(
-    run: Path,
+    source: Source,
     quantizer: Quantizer | None,
     context: int | None,
     cache: CacheType | None = None,
     at_end: AtEnd = "fail",
+    text: Sequence[Tensor] = (),
 ) -> Program:
-    """The quantized net of a run or a public folder, as the program that a lowered one is compared with."""
+    """The quantized net as the program that a lowered one is compared with.
+
+    Args:
+        source: the float weights.
+        quantizer: None leaves them as they are.
+        context: tokens of a conversation; None: the net's.
+        cache: how keys and values are kept; None: as the context asks for.
+        at_end: what becomes of a conversation that reaches the context.
+        text: what the quantizer is fitted to, ids of each row.
+    """
     from phi3kit.export import Program
     from phi3kit.export.program import context_of
     from phi3kit.export.stream import Stream
+    from phi3kit.export.survey import survey
 
+    if quantizer is not None and quantizer.surveys:
+        survey(source, quantizer, text)
     with tempfile.TemporaryDirectory() as folder:  # its files may go: their pages stay as long as the net
-        net = Stream(source_of(run), quantizer, Path(folder)).run()
+        net = Stream(source, quantizer, Path(folder), text).run()
     return Program(net, context_of(net, context), cache, at_end)
 
 

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from phi3kit.errors import UserError
 from phi3kit.verbs import proof_page
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from phi3kit.export.proof import Point, Proof
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Tokenizer
+    from phi3kit.verbs.export_order import Order
 
 PROMPTS = 20  # TextLLMRunner answers so many
 
@@ -156,33 +159,39 @@ def _spread(texts: Sequence[str], count: int) -> list[str]:
 
 
 def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer, str]:
-    """The quantized net rebuilt, the tokenizer to compare with, and why there is no net if there is none."""
-    from phi3kit.export.assemble import weights_hash
-    from phi3kit.model.stored import weight_files
+    """The quantized net made again as the recipe says, the tokenizer to compare with, and why there is no net if there
+    is none."""
+    from phi3kit.export.assemble import hash_of_files
     from phi3kit.text import HuggingFaceTokenizer
     from phi3kit.verbs.export import quantized
-    from phi3kit.verbs.export_order import source_of, tokenizer_of
 
-    own = HuggingFaceTokenizer(str(found.tokenizer))
-    origin = found.about["origin"]
-    given, run = run is not None, run or Path(origin["run"])
-    if not weight_files(run):
-        if given:
-            raise UserError(f"--run: there is no run at {run}")
-        return None, own, f"its run {run} is not here; name it with --run"
-    if weights_hash(run) != origin["weights_sha256"]:
-        return None, own, f"the weights in {run} are not those it was made from"
-    recipe = _recipe(origin["export"])
-    program = quantized(run, recipe.quantizer, recipe.context, recipe.cache, recipe.at_end)
-    return program, tokenizer_of(source_of(run)), ""
+    own, origin = HuggingFaceTokenizer(str(found.tokenizer)), found.about["origin"]
+    recipe = yaml.safe_load(origin["export"])
+    if run is not None and not run.is_dir():
+        raise UserError(f"--run: there is no run at {run}")
+    if run is not None and recipe["random"] is not None:
+        raise UserError("--run: this bundle's weights were drawn at random, by its recipe; leave it out")
+    recipe["start_from"] = str(run) if run else recipe["start_from"]
+    if recipe["start_from"] and not Path(recipe["start_from"]).is_dir():
+        return None, own, f"its run {recipe['start_from']} is not here; name it with --run"
+    try:
+        order = _order(recipe)
+    except UserError as error:
+        return None, own, f"the quantized net cannot be made again here: {error}"
+    if hash_of_files(order.source.files) != origin["weights_sha256"]:
+        return None, own, f"the weights in {order.source.says} are not those it was made from"
+    net = (order.context, order.cache, order.at_end, order.calibration)
+    return quantized(order.source, order.quantizer, *net), order.tokenizer, ""
 
 
-def _recipe(text: str) -> Any:
-    """The objects of an export recipe given as YAML."""
+def _order(recipe: dict[str, Any]) -> Order:
+    """What an export's recipe asks for, but for what is measured."""
     from phi3kit import recipe as recipes
     from phi3kit.verbs.export import declare
+    from phi3kit.verbs.export_order import read_order
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "export.yaml"
-        file.write_text(text)
-        return recipes.read("export", declare, ["--recipe", str(file)]).instantiate()
+        unmeasured = dict.fromkeys(("heldout", "questions", "beside", "talk"))
+        file.write_text(yaml.safe_dump(recipe | unmeasured | {"out": f"{folder}/out"}))
+        return read_order(recipes.read("export", declare, ["--recipe", str(file)]))

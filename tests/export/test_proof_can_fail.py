@@ -20,6 +20,7 @@ from phi3kit.records import Message
 from phi3kit.serve import BundleEngine
 from phi3kit.text import load_tokenizer, render, stop_ids
 from phi3kit.verbs import export
+from phi3kit.verbs.export_order import source_of
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_another_quantization_is_found_out(tiny_bundle, tiny_run, memorised):
     model = tiny_bundle / "phi4_tiny.pte"
     prompts = [render([Message("user", q)], tokenizer, generation=True).ids for q in memorised]
     for method, holds in (("hqq", True), ("plain", False)):
-        reference = export.quantized(tiny_run, Int8DynamicInt4Weight(method=method), None)
+        reference = export.quantized(source_of(tiny_run), Int8DynamicInt4Weight(method=method), None)
         checks = check_program(model, lambda: BundleEngine(model), reference, prompts, stop_ids(tokenizer))
         found = [fault for fault in checks["logits"]["faults"] if fault.startswith("logits differ by")]
         assert bool(found) is not holds, (method, checks["logits"], checks["activation_step"])

@@ -89,9 +89,10 @@ def test_a_users_text_never_becomes_a_special_token(talker):
 def test_the_bundle_and_the_quantized_net_talk_alike(tiny_run, tiny_bundle, memorised):
     from phi3kit.quantizers import Int8DynamicInt4Weight
     from phi3kit.verbs.export import quantized
+    from phi3kit.verbs.export_order import source_of
 
     engine, tokenizer = load(tiny_bundle)
-    reference = quantized(tiny_run, Int8DynamicInt4Weight(), None)
+    reference = quantized(source_of(tiny_run), Int8DynamicInt4Weight(), None)
     for question in memorised:
         ids = render([Message("user", question)], tokenizer, generation=True).ids
         engine.reset()
