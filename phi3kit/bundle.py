@@ -19,6 +19,7 @@ from phi3kit.errors import UserError
 
 ABOUT = "bundle.json"
 VERSION = 2
+NOBODYS = {".DS_Store", "desktop.ini", "Thumbs.db"}  # what file managers leave in folders that people look at
 SEAL = slice(-68, -4)  # where the digits of its own sha256 are; a quotation mark and the end of the object follow
 
 
@@ -107,7 +108,7 @@ def read(folder: Path, *, anew: bool = False) -> Bundle:
             raise UserError(f"{file} was altered: its sha256 is not the one in {ABOUT}; {again}")
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        if file.is_file() and name != ABOUT and name not in about["files"]:
+        if file.is_file() and name not in {ABOUT, *about["files"]} and file.name not in NOBODYS:
             raise UserError(f"{file} does not belong to the bundle, {ABOUT} does not name it; remove it")
     if known != stamps:
         opened.remember(folder, about["sha256"], stamps)

@@ -33,7 +33,7 @@ def _head(about: Mapping[str, Any]) -> str:
     made = about["versions"]["executorch"]
     minor = ".".join(made.split(".")[:2])
     delegates = ", ".join(about["program"]["delegates"]) or "none"
-    notes = "".join(f"\n\n**Note**: {note}." for note in about["notes"])
+    notes = "".join(f"\n\n**Note**: {note.rstrip('.')}." for note in about["notes"])
     return f"""# {about["name"]} in an app
 
 `{about["model"]}` ({about["bytes"]["program"] / 1e6:,.1f} MB). Conversations of {about["context"]:,} tokens, questions

@@ -107,6 +107,11 @@ def _flipped(content: bytes, at: int, bit: int) -> bytes:
     return content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
 
 
+def test_what_file_managers_leave_is_nobodys(sealed):
+    (sealed / ".DS_Store").write_bytes(b"\0")
+    assert bundle.read(sealed).context == 8
+
+
 def test_a_file_too_many(sealed):
     (sealed / "more").mkdir()
     (sealed / "more" / "notes.txt").write_text("")
