@@ -44,16 +44,16 @@ def remember(folder: Path, seal: str, stamps: Mapping[str, Stamp]) -> None:
     known = _read()
     known.pop(str(folder.resolve()), None)
     known[str(folder.resolve())] = {"seal": seal, "files": files}
-    file = _file()
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        file = _file()
+        partial = file.with_name(f"{file.name}.{os.getpid()}")
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(dict(list(known.items())[-KEPT:]), indent=1))
         os.replace(partial, file)
 
 
 def _file() -> Path:
-    """In the user's cache, where systems that clean up look (XDG Base Directory Specification)."""
+    """In the user's cache (XDG Base Directory Specification). RuntimeError: a user without a home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phi3kit" / "opened.json"
 
 
@@ -61,6 +61,6 @@ def _read() -> dict[str, Any]:
     """What is remembered; nothing, where the file is missing or damaged."""
     try:
         known = json.loads(_file().read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return {}
     return known if isinstance(known, dict) else {}
