@@ -107,7 +107,16 @@ def prepared() -> Path:
 
 def examples() -> dict[str, dict[str, Build]]:
     """component -> label -> how to build it."""
-    from phi3kit.corpus import WARC, ConversationFile, Files, JSONLines, ParquetFiles, PreferenceFile, SavedDataset
+    from phi3kit.corpus import (
+        WARC,
+        ConversationFile,
+        Files,
+        HubDataset,
+        JSONLines,
+        ParquetFiles,
+        PreferenceFile,
+        SavedDataset,
+    )
     from phi3kit.corpus.filters import BannedWords
     from phi3kit.model import LongRoPE
     from phi3kit.phases import ConversationBatches, PreferenceBatches, TokenStream
@@ -136,6 +145,7 @@ def examples() -> dict[str, dict[str, Build]]:
         "JSONLines": {"file": lambda: JSONLines(str(corpus() / "texts.jsonl"), id_field="id")},
         "ParquetFiles": {"file": lambda: ParquetFiles(str(corpus() / "texts.parquet"))},
         "SavedDataset": {"folder": lambda: SavedDataset(str(corpus() / "saved"))},
+        "HubDataset": {"folder": lambda: HubDataset(str(_parquet()), cache=str(corpus() / "hub-cache"))},
         "WARC": {"archive": lambda: WARC(str(corpus() / "pages.warc.gz"))},
         "Slurm": {"cluster": cluster},
         "Ray": {"cluster": cluster},
@@ -176,6 +186,15 @@ def bad_files() -> dict[str, tuple[Build, str]]:
         "SavedDataset": reading(SavedDataset, "cut.arrow", b"ARROW1 and then nothing"),
         "WARC": reading(WARC, "cut.warc.gz", b"\x1f\x8b and then nothing"),
     }
+
+
+def _parquet() -> Path:
+    """A folder that Hugging Face's library takes for a data set."""
+    folder = corpus() / "parquet"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "train.parquet").write_bytes((corpus() / "texts.parquet").read_bytes())
+    return folder
 
 
 def documents() -> list[Document]:

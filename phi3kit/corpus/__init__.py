@@ -1,5 +1,6 @@
 """Raw documents to tokens: readers, extractors, filters, Python's documentation, and `prepare` itself."""
 
+from phi3kit.corpus.arrow import HubDataset, SavedDataset
 from phi3kit.corpus.chats import ConversationFile, PreferenceFile
 from phi3kit.corpus.engine.executors import Local, Ray, Slurm
 from phi3kit.corpus.extractors import HTML, FastHTML, Markdown, PlainText
@@ -29,7 +30,7 @@ from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.python_docs import DocstringExercises, PythonDocs, PythonPreferences, PythonQuestions
 from phi3kit.corpus.queries import Mixture, Query
 from phi3kit.corpus.sources import Source
-from phi3kit.corpus.web import WARC, SavedDataset
+from phi3kit.corpus.web import WARC
 from phi3kit.corpus.words import FineWebWords, GopherWords
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "GopherQuality",
     "GopherRepetition",
     "GopherWords",
+    "HubDataset",
     "JSONLines",
     "Language",
     "Length",

@@ -205,9 +205,9 @@ class ParquetFiles(Reader, Divisible):
         columns = [field for field in (*fields_of(self.text_field), self.id_field) if field]
         try:
             table = pyarrow.parquet.ParquetFile(file)
-            present = [column for column in columns if column in table.schema_arrow.names]
+            chosen = columns if {*columns} <= {*table.schema_arrow.names} else None  # all: to be named
             groups = range(part.start, table.num_row_groups)
-            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=groups, columns=present)
+            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=groups, columns=chosen)
             rows = islice((row for batch in batches for row in batch.to_pylist()), part.records)
             for number, row in enumerate(rows, start=part.before + 1):
                 place = f"{file}, row {number}"

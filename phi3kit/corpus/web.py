@@ -1,4 +1,4 @@
-"""Readers of crawls and of data sets that Hugging Face's library saved: WARC, Arrow."""
+"""Reader of crawls: WARC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from phi3kit.corpus.extractors import HTML
-from phi3kit.corpus.files import UNREADABLE, WHOLE, document_of, each_file, fields_of, find
+from phi3kit.corpus.files import UNREADABLE, WHOLE, each_file, find
 from phi3kit.corpus.parts import Divisible, Part
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
@@ -89,40 +89,3 @@ def _is_page(record: Any) -> bool:
     headers = record.http_headers
     kind = (headers.get_header("Content-Type") or "") if headers else ""
     return any(page in kind for page in PAGES)
-
-
-@final
-class SavedDataset(Reader):
-    """A data set that Hugging Face's ``datasets`` saved with ``save_to_disk``; the library itself is not needed.
-
-    Args:
-        path: the folder (of one split: the one with ``state.json``), or one above several splits.
-        text_field: the column that holds the text; several: their texts, with a blank line between.
-        id_field: the column that holds the id; null: file name and row number.
-    """
-
-    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
-        self.path, self.text_field, self.id_field = path, text_field, id_field
-
-    def read(self) -> Iterator[Document]:
-        """All rows of all files, in order. Raises `UserError` naming the file and the row."""
-        return each_file(self)
-
-    def files(self) -> list[tuple[str, Path]]:
-        """Arrow files."""
-        return [(name, file) for name, file in find(self.path, (".arrow",)) if not file.name.startswith("cache-")]
-
-    def read_file(self, name: str, file: Path) -> Iterator[Document]:
-        """The rows of one file."""
-        import pyarrow
-
-        columns, number = [*fields_of(self.text_field), self.id_field], 0
-        try:
-            with pyarrow.memory_map(str(file)) as source:
-                for batch in pyarrow.ipc.open_stream(source):
-                    for row in batch.select([name for name in batch.schema.names if name in columns]).to_pylist():
-                        number += 1
-                        place = f"{file}, row {number}"
-                        yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not readable as Arrow, after row {number}: {error}") from error

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from component_examples import write_pages
 
-from phi3kit.corpus import WARC, FastHTML, JSONLines, Length, Local, ParquetFiles, Preparation, Progress
+from phi3kit.corpus import WARC, FastHTML, JSONLines, Length, Local, ParquetFiles, Preparation, Progress, SavedDataset
 from phi3kit.corpus.parts import Divisible, joined, parts_of_lines
 from phi3kit.errors import UserError
 from phi3kit.families import Reader
@@ -39,7 +39,10 @@ def files(tmp_path: Path) -> dict[str, Path]:
         (tmp_path / name).write_bytes(packed)
     table = pyarrow.table({"text": [f"lamp {i}" for i in range(90)]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
-    return {kind: tmp_path / name for kind, (name, _) in made.items()} | {"parquet": tmp_path / "a.parquet"}
+    with pyarrow.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
+        stream.write_table(table, max_chunksize=7)
+    others = {"parquet": tmp_path / "a.parquet", "arrow": tmp_path / "a.arrow"}
+    return {kind: tmp_path / name for kind, (name, _) in made.items()} | others
 
 
 def check_parts(reader: Reader, file: Path, bytes_at_once: int) -> int:
@@ -52,11 +55,11 @@ def check_parts(reader: Reader, file: Path, bytes_at_once: int) -> int:
     return len(parts)
 
 
-@pytest.mark.parametrize("kind", ["plain", "gzip", "zstandard", "parquet"])
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zstandard", "parquet", "arrow"])
 def test_parts_are_the_whole(files: dict[str, Path], kind: str) -> None:
-    reader = (ParquetFiles if kind == "parquet" else JSONLines)(str(files[kind]))
+    reader = {"parquet": ParquetFiles, "arrow": SavedDataset}.get(kind, JSONLines)(str(files[kind]))
     counts = [check_parts(reader, files[kind], size) for size in (1, 40, 333, 2**30)]
-    assert counts[0] == {"plain": 91, "parquet": 13}.get(kind, 8)
+    assert counts[0] == {"plain": 91, "parquet": 13, "arrow": 13}.get(kind, 8)
     assert counts[-1] == 1
 
 
@@ -101,9 +104,9 @@ def test_several_ranks_read_one_file_and_nobody_can_tell(tmp_path: Path) -> None
     file = tmp_path / "big.jsonl.gz"
     file.write_bytes(gzip.compress(lines(400).encode(), compresslevel=0))
 
-    def prepared(out: str, workers: int, megabytes: float = 0.004) -> Path:
+    def prepared(out: str, workers: int, megabytes: float = 0.004, reader: Reader | None = None) -> Path:
         Preparation(
-            readers=[JSONLines(str(file), id_field="id")], filters=[Length(shortest=3)], vocab_size=300,
+            readers=[reader or JSONLines(str(file), id_field="id")], filters=[Length(shortest=3)], vocab_size=300,
             holdout=0.1, shard_megabytes=megabytes, executor=Local(workers),
         ).run(tmp_path / out, QUIET)  # fmt: skip
         return tmp_path / out
@@ -113,6 +116,13 @@ def test_several_ranks_read_one_file_and_nobody_can_tell(tmp_path: Path) -> None
     assert contents(prepared("together", 2)) == contents(alone)
     whole = prepared("whole", 1, megabytes=1)
     assert (whole / "web/documents.txt").read_text() == (alone / "web/documents.txt").read_text()
+    table = pyarrow.Table.from_pylist([json.loads(line) for line in lines(400).split("\n") if line])
+    with pyarrow.ipc.new_stream(str(tmp_path / "big.arrow"), table.schema) as stream:
+        stream.write_table(table, max_chunksize=20)
+    saved = SavedDataset(str(tmp_path / "big.arrow"), id_field="id")
+    arrow = prepared("arrow", 1, reader=saved)
+    assert len(list((tmp_path / "arrow.stages").glob("read-*/0*"))) == 4
+    assert (arrow / "web/documents.txt").read_text() == (alone / "web/documents.txt").read_text()
     inputs = json.loads((alone / "manifest.json").read_text())["inputs"]
     assert inputs == json.loads((whole / "manifest.json").read_text())["inputs"]
     assert len(inputs) == 1

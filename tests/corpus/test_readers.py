@@ -17,6 +17,7 @@ from phi3kit.corpus import (
     WARC,
     FastHTML,
     Files,
+    HubDataset,
     JSONLines,
     Markdown,
     ParquetFiles,
@@ -152,7 +153,7 @@ def test_wrong_fields_show_what_is_there(tmp_path: Path) -> None:
         JSONLines(str(tmp_path), text_field="body", id_field="id")
     )
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"body": "x"}]), tmp_path / "a.parquet")
-    assert "a.parquet, row 1 has no text under 'text'" in complaint(ParquetFiles(str(tmp_path)))
+    assert "a.parquet, row 1 has no text under 'text' (it has: body)" in complaint(ParquetFiles(str(tmp_path)))
 
 
 def gold(extractor: Extractor) -> tuple[float, float]:
@@ -235,6 +236,44 @@ def test_a_saved_dataset_is_read_without_its_library(tmp_path: Path) -> None:
     datasets.Dataset.from_list(rows()).save_to_disk(str(tmp_path / "saved"))
     documents = list(SavedDataset(str(tmp_path / "saved"), id_field="key").read())
     assert [(d.id, d.text) for d in documents] == [(row["key"], row["text"]) for row in rows()]
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of Hugging Face's library that holds someone/lamps, and no network."""
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets, whose cache it is, is not installed")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "lamps").mkdir()
+    datasets.Dataset.from_list(rows()).to_parquet(tmp_path / "lamps/train.parquet")
+    cache = tmp_path / "cache"
+    datasets.load_dataset_builder(str(tmp_path / "lamps"), cache_dir=str(cache)).download_and_prepare()
+    (cache / "lamps").rename(cache / "someone___lamps")  # what it is called there when it comes from the Hub
+    return cache
+
+
+def test_a_data_set_is_read_by_its_name_without_a_network(hub_cache: Path) -> None:
+    reader = HubDataset("someone/lamps", cache=str(hub_cache), id_field="key")
+    assert [(d.id, d.text) for d in reader.read()] == [(row["key"], row["text"]) for row in rows()]
+    assert next(HubDataset("someone/lamps", cache=str(hub_cache)).read()).id == "lamps/lamps-train.arrow:1"
+    ((_, file),) = reader.files()
+    assert hub_cache in file.parents
+    assert reader.parts(file, 2**20)[0].records == len(rows())
+
+
+def test_a_data_set_that_is_not_there_is_told(hub_cache: Path, tmp_path: Path) -> None:
+    def complaint_of(name: str, **options: str) -> str:
+        with pytest.raises(UserError) as told:
+            list(HubDataset(name, cache=str(hub_cache), **options).read())
+        return str(told.value)
+
+    said = complaint_of("someone/boats")
+    assert f"'someone/boats' is neither in the cache {hub_cache} nor to be had from the Hub (Couldn't reach" in said
+    assert "load it once where there is a network" in said
+    assert "cannot be loaded: Unknown split" in complaint_of("someone/lamps", split="test")
+    assert "under 'no_text' (it has: text, key, n); set" in complaint_of("someone/lamps", text_field="no_text")
 
 
 def test_several_fields_make_one_text(tmp_path: Path) -> None:
