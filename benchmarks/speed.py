@@ -1,13 +1,14 @@
 """How fast a bundle's program of phi-3-mini's true size answers, against llama.cpp's Q4_0 of the same weights.
 
   pip install gguf llama-cpp-python       # compiles llama.cpp for this processor: ten minutes or more
-  phi3kit export --recipe recipes/phi3-mini/random-3.8b.yaml --out WORK/bundle
-  python benchmarks/speed.py WORK --rounds 3 [--contexts 128 1024 4096]
+  phi3kit export --recipe recipes/phi3-mini/random-3.8b.yaml --out BUNDLE [--context 2048 --cache float]
+  python benchmarks/speed.py BUNDLE/phi4_phi3-mini-random.pte q4_0.gguf --rounds 3 [--contexts 128 1024 4096]
 
 Both read and answer in turns, each in a process of its own, A/B/A/B: loading, reading a prompt of 128 and of 1,024
 tokens, and single tokens after so many others (the 4,096 leave room for those measured). Both are called from Python,
 which gets the logits of the last token. llama.cpp maps its file and keeps keys and values in 16 bits, its default; ours
-keeps them in 8. Its linear layers and embedding are Q4_0, its output Q6_K: llama.cpp's own quantizer makes the file.
+as the bundle says. The GGUF file is made by llama.cpp's own quantizer where it is not there: linear layers and
+embedding Q4_0, output Q6_K.
 
 "of the limit" is tokens per second over what reading the weights of one token alone would allow, at the rate at which
 both threads read memory here, measured before and after.
@@ -31,7 +32,6 @@ import torch
 
 SINGLE = 24  # tokens measured one by one
 PROMPTS = (128, 1024)
-GGUF = "q4_0.gguf"
 
 
 def main() -> None:
@@ -39,12 +39,10 @@ def main() -> None:
     if options.child:
         print(json.dumps(CHILDREN[options.child](options)))
         return
-    bundle, file = options.work / "bundle", options.work / GGUF
-    (model,) = bundle.glob("*.pte")
-    sizes = gguf_sizes(file)
-    about = json.loads((bundle / "bundle.json").read_text())
+    sizes = gguf_sizes(options.gguf)
+    files = {"ours": options.model, "llama.cpp": options.gguf}
     touched = {
-        "ours": model.stat().st_size - embedding_bytes(about),
+        "ours": options.model.stat().st_size - embedding_bytes(),
         "llama.cpp": sum(sizes.values()) - sizes["token_embd.weight"],
     }
     rates = [read_rate(options.threads)]
@@ -54,7 +52,7 @@ def main() -> None:
             rounds[name].append(child(name, options))
             print(f"round {number + 1}: {name} {json.dumps(rounds[name][-1])}", flush=True)
     rates.append(read_rate(options.threads))
-    report(rounds, touched, {"ours": model.stat().st_size, "llama.cpp": file.stat().st_size}, max(rates))
+    report(rounds, touched, {name: file.stat().st_size for name, file in files.items()}, max(rates))
 
 
 def report(
@@ -63,12 +61,11 @@ def report(
     """The table: medians, with the smallest and the largest."""
     print(f"\nreads {rate / 1e9:.1f} GB/s; load {os.getloadavg()[0]:.1f}\n")
     print("| | ours | llama.cpp Q4_0 | ratio |\n|---|---|---|---|")
-    ours, theirs = rounds["ours"], rounds["llama.cpp"]
-    for key in ours[0]:
-        mine, other = ([each[key] for each in side] for side in (ours, theirs))
+    for key in rounds["ours"][0]:
+        mine, other = ([each[key] for each in rounds[name]] for name in rounds)
         ratio = statistics.median(mine) / statistics.median(other)
         print(f"| {key} | {spread(mine)} | {spread(other)} | {ratio:.2f} |")
-    for key in (key for key in ours[0] if key.startswith("decode")):
+    for key in (key for key in rounds["ours"][0] if key.startswith("decode")):
         shares = [statistics.median(each[key] for each in rounds[name]) * touched[name] / rate for name in rounds]
         print(f"| {key}: of the limit | {shares[0]:.0%} | {shares[1]:.0%} | |")
     print(f"| file, GB | {sizes['ours'] / 1e9:.3f} | {sizes['llama.cpp'] / 1e9:.3f} | |")
@@ -81,11 +78,10 @@ def spread(values: list[float]) -> str:
 
 def child(name: str, options: argparse.Namespace) -> dict[str, float]:
     """One side's numbers, from a process of its own."""
-    command = [sys.executable, __file__, str(options.work), "--child", name, "--threads", str(options.threads)]
-    command += ["--contexts", *map(str, options.contexts)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    )
+    command = [sys.executable, __file__, str(options.model), str(options.gguf), "--child", name]
+    command += ["--threads", str(options.threads), "--contexts", *map(str, options.contexts)]
+    threads = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=threads)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -95,10 +91,9 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
     """A program in ExecuTorch's Python runtime."""
     from phi3kit.serve.bundle_engine import BundleEngine
 
-    (model,) = (options.work / "bundle").glob("*.pte")
-    warm(model)
+    warm(options.model)
     began = time.perf_counter()
-    engine = BundleEngine(model)
+    engine = BundleEngine(options.model)
     loaded = time.perf_counter() - began
     return measured(loaded, engine.ingest, engine.reset, options)
 
@@ -107,12 +102,11 @@ def theirs(options: argparse.Namespace) -> dict[str, float]:
     """The same net in llama.cpp."""
     import llama_cpp
 
-    file = options.work / GGUF
-    warm(file)
+    warm(options.gguf)
     began = time.perf_counter()
     net = llama_cpp.Llama(
-        str(file),
-        n_ctx=max(options.contexts),
+        str(options.gguf),
+        n_ctx=max(*options.contexts, *PROMPTS),
         n_threads=options.threads,
         n_threads_batch=options.threads,
         verbose=False,
@@ -125,7 +119,9 @@ def measured(
 ) -> dict[str, float]:
     """Loading, prompts, single tokens, memory."""
     found = {"load, s": loaded}
-    ids = torch.randint(5, 30000, (max(options.contexts),), generator=torch.Generator().manual_seed(0)).tolist()
+    ids = torch.randint(
+        5, 30000, (max(*options.contexts, *PROMPTS),), generator=torch.Generator().manual_seed(0)
+    ).tolist()
     read(ids[:8])
     for length in PROMPTS:
         reset()
@@ -168,16 +164,12 @@ def read_rate(threads: int) -> float:
     return max(numbers.nbytes / seconds(numbers.sum) for _ in range(8))
 
 
-def embedding_bytes(about: dict[str, Any]) -> int:
-    """Of the table of which a token reads one row, with an fp32 scale per group."""
+def embedding_bytes() -> int:
+    """Of the table of which a token reads one row: 4 bits, and an fp32 scale for 32 of them."""
     from phi3kit.model.load import build_net
 
-    grid = about["quantizer"]["embedding"]
     dims = build_net(section(), "meta").dims
-    group = dims.hidden_size if grid["group_size"] == "row" else grid["group_size"]
-    return (
-        dims.vocab_size * dims.hidden_size * grid["weight_bits"] // 8 + 4 * dims.vocab_size * dims.hidden_size // group
-    )
+    return dims.vocab_size * dims.hidden_size * (4 + 32 // 32) // 8
 
 
 def gguf_sizes(file: Path) -> dict[str, int]:
@@ -211,7 +203,8 @@ def section() -> dict[str, Any]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="folder with the bundle; the GGUF file is written there")
+    parser.add_argument("model", type=Path, help="the bundle's .pte")
+    parser.add_argument("gguf", type=Path, help="the GGUF file; made where it is not there")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--contexts", type=int, nargs="+", default=[128, 1024, 4096])
