@@ -66,7 +66,7 @@ def phi3kit_components() -> list[type]:
         Rephrase,
         TextbookSection,
     )
-    from phi3kit.export import XNNPACK
+    from phi3kit.export import XNNPACK, Vulkan
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, Phi3Layout, RMSNorm, RoPE
     from phi3kit.phases import (
         DPO,
@@ -152,4 +152,5 @@ def phi3kit_components() -> list[type]:
         GPTQ,
         MixedPrecision,
         XNNPACK,
+        Vulkan,
     ]

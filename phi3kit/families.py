@@ -666,8 +666,8 @@ class Backend(Family, ABC):
         "OpenVINO": "it fails on a position that only a run knows",
         "QNN": "it needs Qualcomm's SDK, which it downloads when it is imported",
         "Samsung": "its exporter is not in ExecuTorch's wheel",
-        "Vulkan": "nothing here runs what it lowers, so no bundle of it could be proven",
     }
+    note: ClassVar[str] = ""  # what a bundle of it says beside everything else
 
     @abstractmethod
     def lower(

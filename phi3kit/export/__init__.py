@@ -1,6 +1,7 @@
 """A trained run -> a quantized program in a bundle, and its proof."""
 
 from phi3kit.export.program import Program, metadata, trace
+from phi3kit.export.vulkan import Vulkan
 from phi3kit.export.xnnpack import XNNPACK
 
-__all__ = ["XNNPACK", "Program", "metadata", "trace"]
+__all__ = ["XNNPACK", "Program", "Vulkan", "metadata", "trace"]

@@ -197,6 +197,6 @@ def _branches(kind: type[Store], shares: list[tuple[int, int]], scale: float) ->
 
 def _number(first_1: Tensor) -> int:
     """The position as a number; a symbol while exporting."""
-    first = first_1[0].item()
+    first = first_1.item()
     torch._check(first >= 0)
     return first  # type: ignore[return-value]

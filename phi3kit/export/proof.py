@@ -142,6 +142,7 @@ def operators_point(check: Mapping[str, Any]) -> Point:
         else f"{target}: no version has {', '.join(list(lacks.values())[-1])}"
         for target, lacks in check["missing"].items()
     ]
+    told += [f"{name}: what it calls itself is not known" for name in check["delegates"] if name != "XnnpackBackend"]
     return _point("operators", told, check)
 
 
@@ -167,6 +168,16 @@ def template_point(check: Mapping[str, Any]) -> Point:
     told = [f"{check['conversations']} conversations in {check['renderings']} renderings, append-only, the model's ids"]
     told += [f"rendered by {renderer}" for renderer in check["renderers"]]
     return Point("template", told, _numbers(check), check["faults"], check["not_run"])
+
+
+def arm_point(check: Mapping[str, Any]) -> Point:
+    """Of `arm.check_arm`."""
+    told = [
+        f"{check['positions']} positions: logits within {check['largest_difference']:.2g} of this computer's (one "
+        f"activation step: {check['activation_step']:.2g}); {check['tokens']} greedy tokens on {check['prompts']} "
+        f"prompts in TextLLMRunner: {len(check['differences'])} answers differ"
+    ]
+    return _point("arm", told, check)
 
 
 def files_point(hashes: Mapping[str, str]) -> Point:

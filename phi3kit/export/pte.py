@@ -51,6 +51,16 @@ def facts(model: Path) -> Facts:
     )
 
 
+def cannot_run(model: Path) -> str:
+    """Why this computer's ExecuTorch cannot run a `.pte`; "" where it can."""
+    with silenced():
+        from executorch.runtime import Runtime
+
+        here = set(Runtime.get().backend_registry.registered_backend_names)
+    missing = sorted(used(model)[1] - here)
+    return f"ExecuTorch on this computer has no {', '.join(missing)}: try the program on a device" if missing else ""
+
+
 def _tensors(metas: Iterable[Any]) -> list[tuple[str, list[int]]]:
     import torch
 

@@ -14,9 +14,7 @@ def headline(report: dict[str, Any], proof: Proof) -> list[str]:
     lines = [
         f"size: {_megabytes(sizes['program'])} program, {_megabytes(sizes['float32_weights'])} float32 weights "
         f"({share:.0%})",
-        f"proof: logits within {proof['logits']['largest_difference']:.2g} of the quantized net in PyTorch "
-        f"(one activation step: {proof['logits']['activation_step']:.2g}), "
-        f"{len(proof['runner']['differences'])} of {proof['runner']['tokens']} TextLLMRunner tokens differ",
+        f"proof: {_in_short(proof)}",
     ]
     lines += quality(report.get("heldout", {}))
     if "block_errors" in report:
@@ -26,6 +24,18 @@ def headline(report: dict[str, Any], proof: Proof) -> list[str]:
             f"{max(errors):.2%} (8-bit activations included)"
         )
     return lines + scores(report.get("questions", {}))
+
+
+def _in_short(proof: Proof) -> str:
+    """The numbers of a program that runs here, or which points were not looked at."""
+    logits, runner = proof["logits"], proof["runner"]
+    if not logits:
+        return proof.verdict
+    return (
+        f"logits within {logits['largest_difference']:.2g} of the quantized net in PyTorch "
+        f"(one activation step: {logits['activation_step']:.2g}), "
+        f"{len(runner['differences'])} of {runner['tokens']} TextLLMRunner tokens differ"
+    )
 
 
 def quality(text: dict[str, Any]) -> list[str]:

@@ -139,6 +139,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.export import Program, apps, assemble, metadata, trace, workplace
     from phi3kit.export.device import notes
     from phi3kit.export.program import context_of
+    from phi3kit.export.pte import cannot_run
     from phi3kit.export.report import closing, headline
     from phi3kit.export.room import peak_memory, room_for
     from phi3kit.export.stages import Stages
@@ -181,7 +182,10 @@ def export(recipe: Recipe) -> dict[str, Any]:
         "peak_memory": {"export": lowering_peak, "proof": proof_peak},
         "verification": proof_page.document(about, proof),
     }
-    report |= _measure(order, program, BundleEngine(model), stages)
+    if cannot := cannot_run(model):
+        print(f"  nothing is measured: {cannot}", flush=True)
+    else:
+        report |= _measure(order, program, BundleEngine(model), stages)
     stages.end()
     report |= {"seconds": stages.took, "headline": headline(report, proof), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
@@ -208,7 +212,8 @@ def _about(
         backend=type(order.backend).__name__,
         origin=assemble.origin(order.source, recipe.text()),
     )
-    return about | {"notes": notes(program.net)} | ({} if vision is None else {"vision": vision.describe()})
+    said = [*notes(program.net), *filter(None, [order.backend.note])]
+    return about | {"notes": said} | ({} if vision is None else {"vision": vision.describe()})
 
 
 def _write(

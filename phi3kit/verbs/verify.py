@@ -7,6 +7,7 @@ quantized net rebuilt from the run it was made from, where that run is still the
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from phi3kit.verbs.export_order import Order
 
 PROMPTS = 20  # TextLLMRunner answers so many
+ON_ARM = 4  # and so many in an emulation
 
 
 def main(arguments: list[str]) -> int:
@@ -37,11 +39,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="where verification.html goes; default: BUNDLE-verification"
     )
+    parser.add_argument(
+        "--arm", type=Path, metavar="FOLDER", help="run it on an emulated ARM processor too; mobile/arm.md says how"
+    )
     options = parser.parse_args(arguments)
     from phi3kit import bundle
+    from phi3kit.export.arm import check_root
     from phi3kit.export.proof import files_point
 
     found = bundle.read(options.bundle, anew=True)
+    if options.arm is not None:
+        check_root(options.arm)
     folder = _report_folder(options.report or _beside(options.bundle))
     reference, tokenizer, missing = _origin(found, options.run)
     vision = None
@@ -54,10 +62,38 @@ def main(arguments: list[str]) -> int:
         found.model, found.tokenizer, promise, tokenizer, reference, [], vision, missing=missing, runtime=runtime
     )
     proof |= [files_point({name: about["sha256"] for name, about in found.about["files"].items()})]
+    if options.arm is not None:
+        proof |= [_on_arm(options.arm, found, tokenizer, proof)]
     proof_page.write(folder, proof_page.document(found.about, proof))
     print("\n".join(proof.lines()))
     print(f"report: {folder / proof_page.PAGE}", flush=True)
     return 1 if proof.faults else 0
+
+
+def _on_arm(root: Path, found: Bundle, tokenizer: Tokenizer, proof: Proof) -> Point:
+    """The program on an emulated processor, as near to this one's as the quantized net's activations are rounded."""
+    from phi3kit.export.arm import check_arm
+    from phi3kit.export.proof import Point, arm_point
+    from phi3kit.export.pte import cannot_run
+    from phi3kit.export.samples import PROMPTS as OWN
+    from phi3kit.records import Message
+    from phi3kit.text.template import render
+
+    if why := cannot_run(found.model):
+        return Point("arm", not_run=why)
+    step = proof["logits"].get("activation_step") or _stored_step(found)
+    if step is None:
+        return Point("arm", not_run="how far logits may differ is not known: its run is not here, nor was it at export")
+    prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in OWN]
+    fitting = [ids for ids in prompts if 3 * len(ids) < found.about["context"]][:ON_ARM]
+    return arm_point(check_arm(root, found.model, fitting, found.about["vocab_size"], step))
+
+
+def _stored_step(found: Bundle) -> float | None:
+    """One activation step as the export measured it."""
+    report = json.loads((found.folder / "report.json").read_text())
+    numbers = [point["numbers"] for point in report["verification"]["points"] if point["name"] == "logits"]
+    return numbers[0].get("activation_step")
 
 
 def _beside(folder: Path) -> Path:
@@ -133,6 +169,7 @@ def _against(
 ) -> list[Point]:
     """The points that need the quantized net."""
     from phi3kit.export.proof import Point, logits_point, runner_point
+    from phi3kit.export.pte import cannot_run
     from phi3kit.export.samples import AWKWARD
     from phi3kit.export.samples import PROMPTS as OWN
     from phi3kit.export.verify import check_program
@@ -141,8 +178,9 @@ def _against(
     from phi3kit.serve import BundleEngine
     from phi3kit.text.template import render
 
-    if reference is None:
-        return [Point(name, not_run=missing) for name in ("logits", "runner")]
+    if why := missing or cannot_run(model):
+        return [Point(name, not_run=why) for name in ("logits", "runner")]
+    assert reference is not None, "missing says why there is none"
     asked = [*_spread(texts, PROMPTS), *OWN, *AWKWARD]
     prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
     fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]

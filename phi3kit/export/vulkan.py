@@ -1,0 +1,99 @@
+"""Android's GPUs: Vulkan."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from phi3kit.errors import UserError
+from phi3kit.families import Backend, Programs
+from phi3kit.native_output import silenced
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+XNNPACK = "leave backend out (XNNPACK)"
+CANNOT = {  # operators of programs, ExecuTorch 1.4: without a kernel, or lowered to what cannot be loaded
+    "update_cache_with_indices": "has no cache that slides; set at_end: fail",
+    "custom_quantized_sdpa": "keeps its cache in fp32 alone; set cache: float",
+    "cond": "attends over a whole context, and this net has windows or patterns; set a shorter one",
+}
+
+
+@final
+class Vulkan(Backend):
+    """Lowers to Vulkan, ExecuTorch's delegate for Android's GPUs: attention and cache, the linear layers and the
+    embedding are one delegate.
+
+    What it cannot do: run on this computer, so that its logits and tokens are not proven; keep its cache in 8 bits;
+    attend by windows or patterns within the context, or slide; see images. Apps link executorch-android-vulkan.
+    """
+
+    note = "lowered for Vulkan, which runs on phones alone: the proof has not seen its logits and tokens"
+
+    def lower(self, program: Programs, metadata: Mapping[str, Any]) -> bytes:
+        """The `.pte`. Scales of 4-bit weights become fp32, the same numbers: of bfloat16 Vulkan makes no kernel.
+
+        Raises:
+            UserError: the program has what Vulkan cannot do.
+        """
+        if isinstance(program, Mapping):
+            raise UserError(f"Vulkan lowers text alone, and this net sees; {XNNPACK}")
+        _check(program)
+        with silenced(), _widened(program):
+            from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+            from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+            from executorch.exir.passes import MemoryPlanningPass
+            from executorch.exir.passes.quant_fusion_pass import QuantFusionPass
+            from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
+
+            edge = to_edge_transform_and_lower(
+                program,
+                partitioner=[VulkanPartitioner()],
+                compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
+                constant_methods=dict(metadata),
+            )
+            return edge.to_executorch(
+                ExecutorchBackendConfig(
+                    extract_delegate_segments=True,
+                    passes=[QuantFusionPass()],
+                    do_quant_fusion_and_const_prop=True,
+                    memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+                    sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
+                )
+            ).buffer
+
+    @property
+    def delegates(self) -> frozenset[str]:
+        """VulkanBackend alone."""
+        return frozenset({"VulkanBackend"})
+
+
+def _check(program: ExportedProgram) -> None:
+    """Raise `UserError` naming what Vulkan has no kernel for."""
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    for operator, why in CANNOT.items():
+        if any(operator in name for name in called):
+            raise UserError(f"Vulkan {why}, or {XNNPACK}")
+
+
+@contextlib.contextmanager
+def _widened(program: ExportedProgram) -> Iterator[None]:
+    """Meanwhile, weights with fp32 scales in place of bfloat16 ones: the net's, and what the graph knows of them."""
+    known = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
+    weights: list[Any] = [
+        weight
+        for weight in (*program.state_dict.values(), *known)
+        if getattr(getattr(weight, "scale", None), "dtype", None) == torch.bfloat16
+    ]
+    narrow = [weight.scale for weight in weights]
+    for weight, scale in zip(weights, narrow, strict=True):
+        weight.scale = scale.float()
+    try:
+        yield
+    finally:
+        for weight, scale in zip(weights, narrow, strict=True):
+            weight.scale = scale
