@@ -216,7 +216,7 @@ def _second_turn(check: Mapping[str, Any]) -> list[str]:
 def _end(check: Mapping[str, Any]) -> list[str]:
     """Of `verify._check_end`."""
     return [
-        f"near the context's end: {check['tokens']} tokens after {check['read']}, logits within "
+        f"longest prompt: {check['tokens']} tokens after {check['read']} of {check['context']}, logits within "
         f"{check['largest_difference']:.2g}; after a reset the first answer again"
     ]
 

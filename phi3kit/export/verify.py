@@ -40,6 +40,7 @@ class Effort:
         longest: tokens of the one long sequence that is teacher-forced after them, in long contexts.
         moves: trials of the activation step.
         moved: of the teacher-forced sequences are tried.
+        end: tokens of the longest prompt, at most; None: up to the end of the context.
     """
 
     prompts: int
@@ -47,12 +48,13 @@ class Effort:
     longest: int
     moves: int
     moved: int
+    end: int | None
 
     @classmethod
     def worth(cls, program: Program) -> Effort:
-        """Less for nets of which a single pass takes many seconds."""
+        """Less for nets of which a single pass takes many seconds, and attention over thousands of tokens an hour."""
         large = program.net.parameter_count() > LARGE
-        return cls(6, 3, 256, 24, 3) if large else cls(20, 6, 1024, 200, 7)
+        return cls(6, 3, 256, 24, 4, 1024) if large else cls(20, 6, 1024, 200, 7, None)
 
 
 @final
@@ -123,7 +125,7 @@ def check_program(
         stop_ids: what ends an answer.
     """
     effort = Effort.worth(reference)
-    heard = _hear(model, reference, prompts[: effort.prompts])
+    heard = _hear(model, reference, prompts[: effort.prompts], effort.end)
     forced = [*heard.whole[: effort.forced], _long(heard.whole, min(reference.context, effort.longest))]
     read = _read(open_engine(), forced, heard.long)
     eager = Eager(reference)
@@ -147,8 +149,8 @@ class Heard:
         prompts: ids it was given, each after a reset.
         answers: to them.
         turns: of the first three conversations, the ids given next and what it said then.
-        long: a prompt that leaves 8 tokens of the context; where a conversation slides, one that is longer than what is
-            remembered.
+        long: a prompt that leaves 8 tokens of the context, or as long as the effort allows; where a conversation
+            slides, one that is longer than what is remembered.
         end: the answer to it.
         again: the answer to the first prompt, after all this and a reset.
     """
@@ -166,7 +168,7 @@ class Heard:
         return [[*prompt, *answer] for prompt, answer in zip(self.prompts, self.answers, strict=True)]
 
 
-def _hear(model: Path, program: Program, prompts: Sequence[list[int]]) -> Heard:
+def _hear(model: Path, program: Program, prompts: Sequence[list[int]], longest: int | None) -> Heard:
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(model, program.net.dims.vocab_size, Path(folder))
 
@@ -182,7 +184,8 @@ def _hear(model: Path, program: Program, prompts: Sequence[list[int]]) -> Heard:
                 turns.append((new, runner.generate(new, NEW_TOKENS)))
         memory = program.cache.context + program.step // 2
         whole = [[*prompt, *said] for prompt, said in zip(prompts, answers, strict=True)]
-        long = _long(whole, memory if program.cache.slides else program.context - LAST)
+        length = memory if program.cache.slides else program.context - LAST
+        long = _long(whole, min(length, longest or length))
         return Heard(prompts, answers, turns, long, answer(long), answer(prompts[0]).ids)
 
 
@@ -290,11 +293,12 @@ def _check_second_turn(eager: Eager, heard: Heard, step: float) -> dict[str, Any
 
 
 def _check_end(eager: Eager, heard: Heard, read: Read, step: float) -> dict[str, Any]:
-    """A prompt near the end of the context is answered as the reference does, and not beyond; after a reset everything
-    is as at first.
+    """The longest prompt, near the end of the context, is answered as the reference does, and not beyond; after a reset
+    everything is as at first.
     """
     program, length, answer, faults = eager.program, len(heard.long), heard.end.ids, []
-    if not answer or (not program.cache.slides and len(answer) > LAST):
+    room = NEW_TOKENS if program.cache.slides else program.context - length
+    if not 0 < len(answer) <= room:
         faults.append(f"{len(answer)} tokens after a prompt of {length} in a context of {program.context}")
     wanted_TV = eager.last_logits([*heard.long, *answer], len(answer) + 1)[:-1]
     for at, (id, logits_V) in enumerate(zip(answer, wanted_TV, strict=True)):
@@ -305,4 +309,10 @@ def _check_end(eager: Eager, heard: Heard, read: Read, step: float) -> dict[str,
         faults.append(f"logits after {length} tokens differ by {difference:.3g}, more than one activation step")
     if heard.again != heard.answers[0]:
         faults.append("after a reset the first prompt was answered otherwise than at first")
-    return {"read": heard.end.read, "tokens": len(answer), "largest_difference": difference, "faults": faults}
+    return {
+        "read": heard.end.read,
+        "tokens": len(answer),
+        "context": program.context,
+        "largest_difference": difference,
+        "faults": faults,
+    }

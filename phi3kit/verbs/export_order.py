@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phi3kit.records import Conversation
 
 BLOCK, HELDOUT_TOKENS = 256, 2048  # of held-out text that the program reads token by token
+LARGE = 10**9 / 3e6  # parameters, in shares
 STAND_IN = 512  # ids of the tokenizer that random weights get
 
 
@@ -71,7 +72,8 @@ class Order:
         """About how long each stage takes on two laptop cores, from what grows with the net."""
         layers, share = self.source.net.dims.n_layers, self.source.net.parameter_count() / 3e6
         answers = sum(map(len, self.asked.values())) * (2 + len(self.beside))
-        seconds = {"quantize": 2 + 0.1 * share, "lower": 4 + 6.5 * layers, "prove": 4 + layers + 0.1 * layers * share}
+        prove = 0.3 * share if share > LARGE else 4 + layers + 0.1 * layers * share  # a large net's is a shorter one
+        seconds = {"quantize": 2 + 0.12 * share, "lower": 4 + 7.5 * layers, "prove": prove}
         optional: dict[str, tuple[Any, float]] = {
             "held-out text": (self.blocks, 1 + share),
             "questions": (self.asked, 1 + 0.004 * answers * (0.3 + share)),
