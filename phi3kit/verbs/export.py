@@ -146,7 +146,6 @@ def export(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.export.stream import FOLDER, Stream
     from phi3kit.export.survey import survey
     from phi3kit.export.vision import VisionPrograms
-    from phi3kit.serve import BundleEngine
     from phi3kit.text import stop_ids
 
     order = read_order(recipe)
@@ -185,7 +184,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     if cannot := cannot_run(model):
         print(f"  nothing is measured: {cannot}", flush=True)
     else:
-        report |= _measure(order, program, BundleEngine(model), stages)
+        report |= _measure(order, program, model, stages)
     stages.end()
     report |= {"seconds": stages.took, "headline": headline(report, proof), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
@@ -284,14 +283,19 @@ def _to_prove(partial: Path, about: dict[str, Any], order: Order, texts: list[st
     )
 
 
-def _measure(order: Order, program: Program, engine: Engine, stages: Any) -> dict[str, Any]:
+def _measure(order: Order, program: Program, model: Path, stages: Any) -> dict[str, Any]:
     """What the program is worth: quality on text, exact answers, a conversation; of random weights, their errors."""
     from phi3kit.export.float_reference import block_errors, float_logits
     from phi3kit.export.quality import compare_on_text
+    from phi3kit.serve import BundleEngine
 
     report: dict[str, Any] = {}
     if order.source.path is None:
+        stages.begin("blocks")
         report["block_errors"] = block_errors(order.source, program.net, order.blocks or _any_ids(program))
+    if not (order.blocks or order.asked or order.talk):
+        return report
+    engine = BundleEngine(model)  # as large as the program once more
     if order.blocks:
         stages.begin("held-out text")
         wanted = float_logits(order.source, order.blocks)

@@ -72,9 +72,10 @@ class Order:
         """About how long each stage takes on two laptop cores, from what grows with the net."""
         layers, share = self.source.net.dims.n_layers, self.source.net.parameter_count() / 3e6
         answers = sum(map(len, self.asked.values())) * (2 + len(self.beside))
-        prove = 0.3 * share if share > LARGE else 4 + layers + 0.1 * layers * share  # a large net's is a shorter one
+        prove = 0.5 * share if share > LARGE else 4 + layers + 0.1 * layers * share  # a large net's is a shorter one
         seconds = {"quantize": 2 + 0.12 * share, "lower": 4 + 7.5 * layers, "prove": prove}
         optional: dict[str, tuple[Any, float]] = {
+            "blocks": (self.source.path is None, 1 + 0.1 * share),
             "held-out text": (self.blocks, 1 + share),
             "questions": (self.asked, 1 + 0.004 * answers * (0.3 + share)),
             "talk": (self.talk, 1 + share),
