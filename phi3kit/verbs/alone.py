@@ -27,7 +27,9 @@ def alone(out: Path) -> Iterator[None]:
         return
     locks = Path(tempfile.gettempdir()) / f"phi3kit-{os.getuid()}"
     locks.mkdir(mode=0o700, exist_ok=True)
-    with (locks / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()}.lock").open("w") as file:
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()
+    with (locks / f"{name}.lock").open("w") as file:
+        os.register_at_fork(after_in_child=file.close)  # a data loader's worker may outlive a killed training
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

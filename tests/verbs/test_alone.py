@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +36,19 @@ def test_a_second_one_is_refused_until_the_first_is_gone(tmp_path: Path, monkeyp
     first.wait()
     with alone(out):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_outlives_it_holds_nothing(tmp_path: Path):
+    """As a data loader's does, for seconds, when a training is killed."""
+    forked = "import os, time\nif os.fork() == 0: time.sleep(60)"
+    command = [sys.executable, "-c", HOLD.replace("input(", f"exec({forked!r}); input("), str(tmp_path)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert first.stdout is not None
+    assert first.stdout.read(2) == b"in"
+    first.kill()
+    first.wait()
+    with alone(tmp_path):
+        os.killpg(first.pid, signal.SIGKILL)
 
 
 def test_processes_of_one_training_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

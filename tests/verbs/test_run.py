@@ -79,6 +79,7 @@ def test_stopped_it_goes_on_where_it_was(road: Path, blow: signal.Signals) -> No
     process = subprocess.Popen(
         command("run", "recipes/road"), cwd=road, env=environment(), stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     while not list(road.glob("runs/road/1/checkpoints/*.ckpt")):
         assert process.poll() is None
