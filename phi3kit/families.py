@@ -656,7 +656,7 @@ class Backend(Family, ABC):
     """Lowers an exported program to a device. Law: the lowered program computes what the eager net does."""
 
     not_here: ClassVar[Mapping[str, str]] = {  # tried with ExecuTorch 1.4.1's wheel on Linux
-        "CoreML": "it lowers one token at a time, with 4-bit weights alone, for a cache that phi3kit does not make",
+        "CoreML": "it lowers one token at a time, with weight-only quantization, for a cache phi3kit does not make",
         "CUDA": "it needs a GPU and triton where the program is made",
         "EthosU": "it takes nets that its own tools have quantized, and no cache",
         "MediaTek": "it needs mtk_converter, which is not public",
