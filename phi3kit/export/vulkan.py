@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from phi3kit.errors import UserError
+from phi3kit.export.lowering import lowered
 from phi3kit.families import Backend, Programs
 from phi3kit.native_output import silenced
 
@@ -45,26 +46,8 @@ class Vulkan(Backend):
         _check(program)
         with silenced(), _widened(program):
             from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-            from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-            from executorch.exir.passes import MemoryPlanningPass
-            from executorch.exir.passes.quant_fusion_pass import QuantFusionPass
-            from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 
-            edge = to_edge_transform_and_lower(
-                program,
-                partitioner=[VulkanPartitioner()],
-                compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
-                constant_methods=dict(metadata),
-            )
-            return edge.to_executorch(
-                ExecutorchBackendConfig(
-                    extract_delegate_segments=True,
-                    passes=[QuantFusionPass()],
-                    do_quant_fusion_and_const_prop=True,
-                    memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
-                    sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
-                )
-            ).buffer
+            return lowered(program, VulkanPartitioner(), metadata).buffer
 
     @property
     def delegates(self) -> frozenset[str]:

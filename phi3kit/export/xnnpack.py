@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from phi3kit.export.lean_lowering import lean
+from phi3kit.export.lowering import lowered
 from phi3kit.families import Backend, Programs
 from phi3kit.native_output import silenced
 
@@ -40,9 +41,9 @@ class XNNPACK(Backend):
     ) -> None:
         """`lower` into a file, with no more in memory than the packed weights; layers that are alike share the work."""
         with silenced(), lean(release):
-            lowered = self._lowered(program, metadata)
+            done = self._lowered(program, metadata)
             with file.open("wb") as stream:
-                lowered.write_to_file(stream)
+                done.write_to_file(stream)
 
     def _lowered(
         self,
@@ -50,26 +51,8 @@ class XNNPACK(Backend):
         metadata: Mapping[str, Any],
     ) -> ExecutorchProgramManager:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-        from executorch.exir.passes import MemoryPlanningPass
-        from executorch.exir.passes.quant_fusion_pass import QuantFusionPass
-        from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 
-        edge = to_edge_transform_and_lower(
-            dict(program) if isinstance(program, Mapping) else program,
-            partitioner=[XnnpackPartitioner()],
-            compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
-            constant_methods=dict(metadata),
-        )
-        return edge.to_executorch(
-            ExecutorchBackendConfig(
-                extract_delegate_segments=True,
-                passes=[QuantFusionPass()],  # an embedding's lookup and scaling become one operator
-                do_quant_fusion_and_const_prop=True,
-                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
-                sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
-            )
-        )
+        return lowered(program, XnnpackPartitioner(), metadata)
 
     @property
     def delegates(self) -> frozenset[str]:
