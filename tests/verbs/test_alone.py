@@ -40,8 +40,8 @@ def test_a_second_one_is_refused_until_the_first_is_gone(tmp_path: Path, monkeyp
 
 def test_a_worker_that_outlives_it_holds_nothing(tmp_path: Path):
     """As a data loader's does, for seconds, when a training is killed."""
-    forked = "import os, time\nif os.fork() == 0: time.sleep(60)"
-    command = [sys.executable, "-c", HOLD.replace("input(", f"exec({forked!r}); input("), str(tmp_path)]
+    forked = "import os, time\nif os.fork() == 0: print('in', end='', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", HOLD.replace("input('in')", f"exec({forked!r}); input()"), str(tmp_path)]
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert first.stdout is not None
     assert first.stdout.read(2) == b"in"

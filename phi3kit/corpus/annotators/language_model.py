@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any, final
 
 from phi3kit.corpus.annotators.answers import Answers
@@ -82,6 +83,7 @@ class LanguageModel(Annotator):
         pool = ThreadPoolExecutor(self.concurrency)
         waiting: deque[tuple[Document, str]] = deque()
         asked: dict[str, Future[None]] = {}
+        refused = Event()  # nothing more is asked after an error
         misunderstood = 0  # answers without a score, from the start
 
         def next_one() -> Iterator[Labelled]:
@@ -105,7 +107,7 @@ class LanguageModel(Annotator):
                 shown = document.text[: self.first_characters]
                 key = self._key(shown)
                 if kept.get(key) is None and key not in asked:
-                    asked[key] = pool.submit(self._ask, kept, key, document.id, shown)
+                    asked[key] = pool.submit(self._ask, kept, key, document.id, shown, refused)
                 waiting.append((document, key))
                 if len(waiting) > AHEAD * self.concurrency:
                     yield from next_one()
@@ -118,8 +120,14 @@ class LanguageModel(Annotator):
         asked = f"{self.endpoint.model}\n{prompt_version(self._asked)}\n{shown}"
         return sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def _ask(self, kept: Answers, key: str, id: str, shown: str) -> None:
-        answer = self.endpoint.ask(prompt(self._asked, shown), self.max_tokens)
+    def _ask(self, kept: Answers, key: str, id: str, shown: str, refused: Event) -> None:
+        if refused.is_set():
+            raise CancelledError  # an earlier document's error is told before this
+        try:
+            answer = self.endpoint.ask(prompt(self._asked, shown), self.max_tokens)
+        except BaseException:
+            refused.set()
+            raise
         kept.add(key, {"id": id, **parsed(answer)})
 
 
