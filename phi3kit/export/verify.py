@@ -19,6 +19,7 @@ from torch import Tensor
 from phi3kit.export.activation_step import activation_step
 from phi3kit.export.program import Program
 from phi3kit.export.pte import facts
+from phi3kit.export.released import released
 from phi3kit.export.runner import Runner, Turn
 from phi3kit.model.engine import Engine
 
@@ -125,9 +126,9 @@ def check_program(
         stop_ids: what ends an answer.
     """
     effort = Effort.worth(reference)
-    heard = _hear(model, reference, prompts[: effort.prompts], effort.end)
+    heard = released(lambda: _hear(model, reference, prompts[: effort.prompts], effort.end))
     forced = [*heard.whole[: effort.forced], _long(heard.whole, min(reference.context, effort.longest))]
-    read = _read(open_engine(), forced, heard.long)
+    read = released(lambda: _read(open_engine(), forced, heard.long))
     eager = Eager(reference)
     step = activation_step(
         reference, {tuple(ids): eager.logits(ids) for ids in forced[: effort.moved]}, moves=effort.moves

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from phi3kit.export.stores import CacheType
     from phi3kit.export.vision import VisionPrograms
     from phi3kit.families import Backend, Programs, Quantizer, Tokenizer
+    from phi3kit.model import Decoder
     from phi3kit.model.engine import Engine
     from phi3kit.model.source import Source
 
@@ -184,7 +185,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     if cannot := cannot_run(model):
         print(f"  nothing is measured: {cannot}", flush=True)
     else:
-        report |= _measure(order, program, model, stages)
+        report |= _measure(order, program, model, stages, stream.forget)
     stages.end()
     report |= {"seconds": stages.took, "headline": headline(report, proof), "closing": closing(report, model.name)}
     bundle.write(partial / "report.json", bundle.as_json(report))
@@ -283,29 +284,40 @@ def _to_prove(partial: Path, about: dict[str, Any], order: Order, texts: list[st
     )
 
 
-def _measure(order: Order, program: Program, model: Path, stages: Any) -> dict[str, Any]:
-    """What the program is worth: quality on text, exact answers, a conversation; of random weights, their errors."""
-    from phi3kit.export.float_reference import block_errors, float_logits
-    from phi3kit.export.quality import compare_on_text
+def _measure(order: Order, program: Program, model: Path, stages: Any, forget: Callable[[], None]) -> dict[str, Any]:
+    """What the program is worth: quality on text, exact answers, a conversation; of random weights, their errors.
+
+    The program, the quantized net and the float net are in memory one after the other.
+
+    Args:
+        order: what is asked of them.
+        program: the quantized net.
+        model: the `.pte`.
+        stages: hears what begins.
+        forget: gives the quantized net's pages back.
+    """
+    from phi3kit.export.float_reference import block_errors
+    from phi3kit.export.released import released
     from phi3kit.serve import BundleEngine
+
+    def measured(stage: str, work: Callable[[], Any]) -> Any:
+        stages.begin(stage)
+        return released(work)
+
+    def open_engine() -> Engine:
+        forget()
+        return BundleEngine(model)
 
     report: dict[str, Any] = {}
     if order.source.path is None:
-        stages.begin("blocks")
-        report["block_errors"] = block_errors(order.source, program.net, order.blocks or _any_ids(program))
-    if not (order.blocks or order.asked or order.talk):
-        return report
-    engine = BundleEngine(model)  # as large as the program once more
+        ids = order.blocks or _any_ids(program)
+        report["block_errors"] = measured("blocks", lambda: block_errors(order.source, program.net, ids))
     if order.blocks:
-        stages.begin("held-out text")
-        wanted = float_logits(order.source, order.blocks)
-        report["heldout"] = compare_on_text(wanted, program, engine, order.blocks)
+        report["heldout"] = measured("held-out text", lambda: _on_text(order, program, open_engine, model.parent))
     if order.asked:
-        stages.begin("questions")
-        report["questions"] = {name: _score(order, program, engine, name) for name in order.asked}
+        report["questions"] = measured("questions", lambda: _scores(order, program, open_engine))
     if order.talk:
-        stages.begin("talk")
-        report["conversation"] = _talk(engine, order.tokenizer, order.talk)
+        report["conversation"] = measured("talk", lambda: _talk(open_engine(), order.tokenizer, order.talk))
     return report
 
 
@@ -317,21 +329,51 @@ def _any_ids(program: Program) -> list[Tensor]:
     return list(torch.linspace(0, program.net.dims.vocab_size - 1, 2 * length).long().view(2, length))
 
 
-def _score(order: Order, program: Program, engine: Engine, name: str) -> dict[str, Any]:
-    """Share of exact answers to one set of questions: float net, quantized net, program, and the nets beside."""
-    from phi3kit.export.answers import questions, share_of_engine, share_of_net
+def _on_text(order: Order, program: Program, open_engine: Callable[[], Engine], partial: Path) -> dict[str, Any]:
+    """What quantization cost on held-out text; the float net's logits wait on disk beside the program."""
+    from phi3kit.export import quality
+    from phi3kit.export.float_reference import float_logits
+    from phi3kit.export.released import released
 
-    own = questions(order.asked[name], order.tokenizer)
-    exact = {
-        "float": share_of_net(order.net, own, order.tokenizer),
-        "quantized": share_of_net(program.net, own, order.tokenizer),
-        "program": share_of_engine(engine, own, order.tokenizer),
-    }
-    for other, (net, tokenizer) in order.beside.items():
-        exact[other] = share_of_net(net, questions(order.asked[name], tokenizer), tokenizer)
-    found = ", ".join(f"{model} {share:.1%}" for model, share in exact.items())
-    print(f"  {name}: {len(own)} questions, {found}", flush=True)
-    return {"questions": len(own), "exact": exact}
+    rows, vocab_size = order.blocks, program.net.dims.vocab_size
+    with tempfile.TemporaryDirectory(dir=partial) as folder:
+        file = Path(folder) / "float_logits"
+        wanted = released(lambda: quality.kept(float_logits(order.source, rows), rows, vocab_size, file))
+        columns: dict[str, quality.Logits] = {
+            "quantized": lambda: quality.of_net(program, rows),
+            "program": lambda: quality.of_engine(open_engine, rows),
+        }
+        return quality.compare_on_text(wanted, columns, rows)
+
+
+def _scores(order: Order, program: Program, open_engine: Callable[[], Engine]) -> dict[str, Any]:
+    """Shares of exact answers to each set of questions: float net, quantized net, program, and the nets beside.
+
+    A large float net, which would have to be whole in memory, is not asked.
+    """
+    from phi3kit.export.answers import questions, share_of_engine, share_of_net
+    from phi3kit.export.released import released
+    from phi3kit.export.verify import LARGE
+
+    def of_program() -> dict[str, float]:
+        engine, own = open_engine(), order.tokenizer
+        return {name: share_of_engine(engine, questions(chats, own), own) for name, chats in order.asked.items()}
+
+    def of_net(net: Decoder, its: Tokenizer) -> dict[str, float]:
+        return {name: share_of_net(net, questions(chats, its), its) for name, chats in order.asked.items()}
+
+    said = released(of_program)
+    small = program.net.parameter_count() <= LARGE
+    shares = {"float": of_net(order.net, order.tokenizer)} if small else {}
+    shares |= {"quantized": of_net(program.net, order.tokenizer), "program": said}
+    shares |= {other: of_net(net, its) for other, (net, its) in order.beside.items()}
+    report = {}
+    for name, chats in order.asked.items():
+        exact = {column: share[name] for column, share in shares.items()}
+        found = ", ".join(f"{column} {share:.1%}" for column, share in exact.items())
+        print(f"  {name}: {len(chats)} questions, {found}", flush=True)
+        report[name] = {"questions": len(chats), "exact": exact}
+    return report
 
 
 def _talk(engine: Engine, tokenizer: Tokenizer, turns: list[str]) -> list[dict[str, Any]]:

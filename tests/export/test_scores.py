@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import weakref
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +18,9 @@ from phi3kit.cli import main
 from phi3kit.export.answers import answers_of_net, questions, share_of_engine, share_of_net
 from phi3kit.export.float_reference import block_errors, float_logits
 from phi3kit.export.program import Program
-from phi3kit.export.quality import compare_on_text
+from phi3kit.export.quality import compare_on_text, kept, of_engine, of_net
 from phi3kit.export.report import quality, scores
+from phi3kit.measures import kl_divergence, token_log_probs, top1_agreement
 from phi3kit.model import LongRoPE
 from phi3kit.model.engine import NetEngine
 from phi3kit.model.load import load_run
@@ -65,13 +71,15 @@ def test_no_loss_against_itself_and_some_against_another():
     net = tiny.net()
     rows = list(torch.randint(96, (3, 20), generator=torch.Generator().manual_seed(0)))
     wanted = [net(row[None])[0] for row in rows]
-    same = compare_on_text(wanted, Program(tiny.net(), 64), NetEngine(net), rows)
+    program = Program(tiny.net(), 64)
+    columns = {"quantized": lambda: of_net(program, rows), "program": lambda: of_engine(lambda: NetEngine(net), rows)}
+    same = compare_on_text(wanted, columns, rows)
     assert same["tokens"] == 57
     for column in ("quantized", "program"):
         assert same["kl_to_float"][column] == pytest.approx(0, abs=1e-5)
         assert same["top1_agreement"][column] == 1
         assert same["perplexity"][column] == pytest.approx(same["perplexity"]["float"], rel=1e-4)
-    other = compare_on_text(wanted, None, NetEngine(tiny.net(seed=1)), rows)
+    other = compare_on_text(wanted, {"program": lambda: of_engine(lambda: NetEngine(tiny.net(seed=1)), rows)}, rows)
     assert other["kl_to_float"]["program"] > 0.5
     assert other["top1_agreement"]["program"] < 0.5
     assert "quantized" not in other["perplexity"]
@@ -81,13 +89,58 @@ def test_quality_is_that_of_all_tokens_at_once():
     """Rows of different lengths: the means are over tokens, as when everything is computed together."""
     net, other = tiny.net(), tiny.net(seed=1)
     rows = [torch.arange(5), torch.arange(40, 90)]
-    found = compare_on_text([net(row[None])[0] for row in rows], None, NetEngine(other), rows)
+    wanted = [net(row[None])[0] for row in rows]
+    found = compare_on_text(wanted, {"program": lambda: of_engine(lambda: NetEngine(other), rows)}, rows)
     with torch.no_grad():
         wanted, got = (torch.cat([n(row[None])[0, :-1] for row in rows]) for n in (net, other))
     loss = torch.nn.functional.cross_entropy(got, torch.cat([row[1:] for row in rows]))
     divergence = torch.nn.functional.kl_div(got.log_softmax(-1), wanted.softmax(-1), reduction="batchmean")
     assert found["perplexity"]["program"] == pytest.approx(float(loss.exp()), rel=1e-4)
     assert found["kl_to_float"]["program"] == pytest.approx(float(divergence), rel=1e-4)
+
+
+def test_from_disk_and_one_after_the_other_the_numbers_are_the_same(tmp_path):
+    """As if the float net's logits, the quantized net and the program were in memory together."""
+    net, program, rows = tiny.net(), Program(tiny.net(seed=1), 64), [torch.arange(5), torch.arange(40, 90)]
+    opened: list[weakref.ref[NetEngine]] = []
+
+    def open_engine() -> NetEngine:
+        engine = NetEngine(tiny.net(seed=2))
+        opened.append(weakref.ref(engine))
+        return engine
+
+    def after_the_program() -> Iterator[torch.Tensor]:
+        assert [engine() for engine in opened] == [None], "the program is still held"
+        return of_net(program, rows)
+
+    float_logits = [net(row[None])[0].detach() for row in rows]
+    wanted = kept(iter(float_logits), rows, 96, tmp_path / "logits")
+    assert all(torch.equal(got_TV, wanted_TV) for got_TV, wanted_TV in zip(wanted, float_logits, strict=True))
+    columns = {"program": lambda: of_engine(open_engine, rows), "quantized": after_the_program}
+    apart = compare_on_text(wanted, columns, rows)
+    engine = NetEngine(tiny.net(seed=2))
+    for column in columns:
+        sums = dict.fromkeys(("loss", "kl", "top1"), 0.0)
+        for logits_TV, row in zip(float_logits, rows, strict=True):
+            ids, reference_TV = row.tolist()[:-1], logits_TV[:-1]
+            engine.reset()
+            read = [engine.ingest([id]) for id in ids]
+            got_TV = torch.stack(read) if column == "program" else program.every_logit(ids)
+            sums["loss"] += -float(token_log_probs(got_TV, row[1:]).mean()) * len(ids)
+            sums["kl"] += float(kl_divergence(reference_TV, got_TV)) * len(ids)
+            sums["top1"] += float(top1_agreement(reference_TV, got_TV)) * len(ids)
+        assert apart["perplexity"][column] == math.exp(sums["loss"] / 53)
+        assert apart["kl_to_float"][column] == sums["kl"] / 53
+        assert apart["top1_agreement"][column] == sums["top1"] / 53
+
+
+def test_a_disk_without_room_for_the_logits(tmp_path, monkeypatch):
+    def full(descriptor: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"cannot write .*logits: No space left on device; free some space"):
+        kept([torch.zeros(5, 96)], [torch.arange(5)], 96, tmp_path / "logits")
 
 
 def test_the_quality_table_has_a_column_for_each_form():
