@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import sys
 import time
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Iterator, Mapping
+from typing import TextIO, final
 
 PAUSE = 5.0  # seconds between lines within a stage
 
@@ -22,6 +26,7 @@ class Stages:
         self._count = len(seconds)
         self._current: tuple[str, float] | None = None
         self._told = 0.0
+        self._out: TextIO | None = None  # print's default
         self.took: dict[str, float] = {}
 
     def begin(self, name: str) -> None:
@@ -40,7 +45,22 @@ class Stages:
         if done and now - max(self._told, began) > PAUSE:
             self._told = now
             left = (now - began) / done * (count - done)
-            print(f"  {stage}: {done} of {count}, then {name}  (about {left:.0f} s left)", flush=True)
+            said = f"  {stage}: {done} of {count}, then {name}  (about {left:.0f} s left)"
+            print(said, file=self._out, flush=True)
+
+    @contextlib.contextmanager
+    def aloud(self) -> Iterator[None]:
+        """What is told inside is printed although `silenced` keeps everything else off the terminal."""
+        try:
+            descriptor = os.dup(sys.stdout.fileno())
+        except io.UnsupportedOperation:  # it is no file: nobody silences it
+            yield
+            return
+        with os.fdopen(descriptor, "w") as self._out:
+            try:
+                yield
+            finally:
+                self._out = None
 
     def end(self) -> None:
         """The current stage ends."""

@@ -7,7 +7,6 @@ and an export that was stopped goes on from it.
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,8 +138,10 @@ def export(recipe: Recipe) -> dict[str, Any]:
     from phi3kit import bundle
     from phi3kit.export import Program, apps, assemble, metadata, trace, workplace
     from phi3kit.export.device import notes
+    from phi3kit.export.lowering_steps import followed
     from phi3kit.export.program import context_of
     from phi3kit.export.pte import cannot_run
+    from phi3kit.export.released import give_back
     from phi3kit.export.report import closing, headline
     from phi3kit.export.room import peak_memory, room_for
     from phi3kit.export.stages import Stages
@@ -169,7 +170,11 @@ def export(recipe: Recipe) -> dict[str, Any]:
     constants = metadata(program, eos_ids=stop_ids(order.tokenizer), bos_id=_bos(order.tokenizer))
     stages.begin("lower")
     model = partial / assemble.model_file(recipe.config.name)
-    _write(order.backend, trace(program) if vision is None else vision.trace(program), constants, model, stream.forget)
+    traced: Programs = trace(program) if vision is None else vision.trace(program)
+    with stages.aloud(), followed(stages.within):
+        _write(order.backend, traced, constants, model, stream.forget)
+    del traced
+    give_back()  # graphs hold one another, and the packed weights
     assemble.write_tokenizer(partial, order.tokenizer)
     promise = {"constants": constants, "delegates": sorted(order.backend.delegates)}
     about = _about(recipe, order, program, vision, model) | {"program": promise}
@@ -228,7 +233,6 @@ def _write(
         backend.write(traced, constants, model, release)
     except OSError as error:
         raise UserError(f"cannot write {model}: {error.strerror}; free some space and export again") from error
-    gc.collect()  # graphs hold one another, and the packed weights
 
 
 def _bos(tokenizer: Tokenizer) -> int | None:
