@@ -213,6 +213,13 @@ def _second_turn(check: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _rewind(check: Mapping[str, Any]) -> list[str]:
+    """Of `rewind.check_rewind`."""
+    back = ", ".join(map(str, check["back"]))
+    far = "; further back than it reads at once is not right in a cache that slides" if check["slides"] else ""
+    return [f"going back by {back} tokens: logits within {check['largest_difference']:.2g} of reading in one go{far}"]
+
+
 def _end(check: Mapping[str, Any]) -> list[str]:
     """Of `verify._check_end`."""
     return [
@@ -234,4 +241,4 @@ def _any_check(check: Mapping[str, Any]) -> list[str]:
     return [check["told"]] if "told" in check else []
 
 
-TOLD = {"runner": _greedy, "second_turn": _second_turn, "end": _end, "vision": _vision}
+TOLD = {"runner": _greedy, "second_turn": _second_turn, "rewind": _rewind, "end": _end, "vision": _vision}

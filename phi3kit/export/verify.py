@@ -20,6 +20,7 @@ from phi3kit.export.activation_step import activation_step
 from phi3kit.export.program import Program
 from phi3kit.export.pte import facts
 from phi3kit.export.released import released
+from phi3kit.export.rewind import Again, Forward, check_rewind, difference, read_again
 from phi3kit.export.runner import Runner, Turn
 from phi3kit.model.engine import Engine
 
@@ -114,13 +115,13 @@ def check_program(
     prompts: Sequence[list[int]],
     stop_ids: Sequence[int],
 ) -> dict[str, Any]:
-    """Logits, greedy tokens, a second turn and the end of the context, against the quantized net in PyTorch.
+    """Logits, greedy tokens, a second turn, going back, the end of the context, against the quantized net in PyTorch.
 
     What is compared with is never in memory together: first TextLLMRunner answers, then the program gives its logits,
     then the net computes.
 
     Args:
-        model: the `.pte`, for TextLLMRunner.
+        model: the `.pte`, for TextLLMRunner and for going back.
         open_engine: opens the same `.pte`, for logits.
         reference: the quantized net, run eagerly.
         prompts: at least 20, as ids.
@@ -130,6 +131,8 @@ def check_program(
     heard = released(lambda: _hear(model, reference, prompts[: effort.prompts], effort.end))
     forced = [*heard.whole[: effort.forced], _long(heard.whole, min(reference.context, effort.longest))]
     read = released(lambda: _read(open_engine(), forced, heard.long))
+    again = _conversations(heard, reference)
+    read_anew = released(lambda: read_again(Forward(model, reference.step), again))
     eager = Eager(reference)
     step = activation_step(
         reference, {tuple(ids): eager.logits(ids) for ids in forced[: effort.moved]}, moves=effort.moves
@@ -139,6 +142,7 @@ def check_program(
         "logits": _check_logits(read, eager, forced, step),
         "runner": _check_greedy(eager, heard, stop_ids, step),
         "second_turn": _check_second_turn(eager, heard, step),
+        "rewind": check_rewind(read_anew, eager.logits, again, step) | {"slides": reference.cache.slides},
         "end": _check_end(eager, heard, read, step),
     }
 
@@ -220,8 +224,8 @@ def _check_logits(read: Read, eager: Eager, sequences: Sequence[list[int]], step
     """Teacher-forced, one token at a time; and each sequence read at once, as a prompt is."""
     wanted = [eager.logits(ids) for ids in sequences]
     largest = max(
-        *(_difference(got_TV, wanted_TV) for got_TV, wanted_TV in zip(read.steps, wanted, strict=True)),
-        *(_difference(got_V, wanted_TV[-1]) for got_V, wanted_TV in zip(read.at_once, wanted, strict=True)),
+        *(difference(got_TV, wanted_TV) for got_TV, wanted_TV in zip(read.steps, wanted, strict=True)),
+        *(difference(got_V, wanted_TV[-1]) for got_V, wanted_TV in zip(read.at_once, wanted, strict=True)),
     )
     fault = f"logits differ by {largest:.3g}, more than one activation step, {step:.3g}"
     return {
@@ -230,11 +234,6 @@ def _check_logits(read: Read, eager: Eager, sequences: Sequence[list[int]], step
         "standard_deviation_of_logits": statistics.fmean(float(wanted_TV.std()) for wanted_TV in wanted),
         "faults": [] if largest <= step else [fault],
     }
-
-
-def _difference(got: Tensor, wanted: Tensor) -> float:
-    difference = float((got - wanted).abs().max())
-    return float("inf") if difference != difference else difference
 
 
 def _check_greedy(eager: Eager, heard: Heard, stop_ids: Sequence[int], step: float) -> dict[str, Any]:
@@ -294,6 +293,14 @@ def _check_second_turn(eager: Eager, heard: Heard, step: float) -> dict[str, Any
     return {"turns": read, "faults": faults}
 
 
+def _conversations(heard: Heard, program: Program) -> list[Again]:
+    """The first ones, in which an app goes back. A cache that slides goes back by no more than it reads at once."""
+    return [
+        Again.of(heard.prompts[number], heard.answers[number], new[1:], program.context, program.step)
+        for number, (new, _) in enumerate(heard.turns)
+    ]
+
+
 def _check_end(eager: Eager, heard: Heard, read: Read, step: float) -> dict[str, Any]:
     """The longest prompt, near the end of the context, is answered as the reference does, and not beyond; after a reset
     everything is as at first.
@@ -306,15 +313,15 @@ def _check_end(eager: Eager, heard: Heard, read: Read, step: float) -> dict[str,
     for at, (id, logits_V) in enumerate(zip(answer, wanted_TV, strict=True)):
         if (gap := float(logits_V.max() - logits_V[id])) >= step:
             faults.append(f"after {length} tokens, token {at}: {id}, worse than the reference's by {gap:.3g}")
-    difference = _difference(read.end_V, wanted_TV[0]) if answer else float("nan")
-    if difference > step:
-        faults.append(f"logits after {length} tokens differ by {difference:.3g}, more than one activation step")
+    apart = difference(read.end_V, wanted_TV[0]) if answer else float("nan")
+    if apart > step:
+        faults.append(f"logits after {length} tokens differ by {apart:.3g}, more than one activation step")
     if heard.again != heard.answers[0]:
         faults.append("after a reset the first prompt was answered otherwise than at first")
     return {
         "read": heard.end.read,
         "tokens": len(answer),
         "context": program.context,
-        "largest_difference": difference,
+        "largest_difference": apart,
         "faults": faults,
     }
