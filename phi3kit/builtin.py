@@ -66,7 +66,7 @@ def phi3kit_components() -> list[type]:
         Rephrase,
         TextbookSection,
     )
-    from phi3kit.export import XNNPACK, Vulkan
+    from phi3kit.export import XNNPACK, CoreML, Vulkan
     from phi3kit.model import GatedMLP, GroupedQueryAttention, LayerNorm, LongRoPE, Phi3Layout, RMSNorm, RoPE
     from phi3kit.phases import (
         DPO,
@@ -75,7 +75,7 @@ def phi3kit_components() -> list[type]:
         PreferenceBatches,
         TokenStream,
     )
-    from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight, MixedPrecision
+    from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight, Int8DynamicInt8Weight, MixedPrecision, WeightOnly
     from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 
     return [
@@ -151,6 +151,8 @@ def phi3kit_components() -> list[type]:
         Int8DynamicInt8Weight,
         GPTQ,
         MixedPrecision,
+        WeightOnly,
         XNNPACK,
         Vulkan,
+        CoreML,
     ]

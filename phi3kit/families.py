@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -608,6 +608,8 @@ class Quantizer(Family, ABC):
 
     surveys: bool = False  # True: it wants to see every part, float, before `plan` and the first part to quantize
 
+    weights_alone: bool = False  # True: linear layers take their inputs as they come, and do not round them to 8 bits
+
     def survey(self, part: nn.Module, name: str, run: Callable[[], Iterator[Tensor]]) -> None:
         """See a float part (also ``norm``) with what it puts out on the text. It is left as it is. Default: no look."""
         return None
@@ -652,11 +654,16 @@ class Quantizer(Family, ABC):
         """Bits, group sizes and method, as `bundle.json` and reports state them."""
 
 
+Need = Literal["int8 cache", "slide", "vision", "windows", "rounded inputs", "weights alone"]  # of an export
+
+
 class Backend(Family, ABC):
-    """Lowers an exported program to a device. Law: the lowered program computes what the eager net does."""
+    """Lowers an exported program to a device.
+
+    Laws: the lowered program computes what the eager net does; what it cannot do is said in one line each.
+    """
 
     not_here: ClassVar[Mapping[str, str]] = {  # tried with ExecuTorch 1.4.1's wheel on Linux
-        "CoreML": "it lowers one token at a time, with weight-only quantization, for a cache phi3kit does not make",
         "CUDA": "it needs a GPU and triton where the program is made",
         "EthosU": "it takes nets that its own tools have quantized, and no cache",
         "MediaTek": "it needs mtk_converter, which is not public",
@@ -668,6 +675,8 @@ class Backend(Family, ABC):
         "Samsung": "its exporter is not in ExecuTorch's wheel",
     }
     note: ClassVar[str] = ""  # what a bundle of it says beside everything else
+    cannot: ClassVar[Mapping[Need, str]] = {}  # why not, and what to do instead: asked before anything is quantized
+    one_token: ClassVar[bool] = False  # its programs read one token at a time, in fixed shapes
 
     @abstractmethod
     def lower(

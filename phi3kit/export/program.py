@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from phi3kit.errors import UserError
 from phi3kit.export.device import for_device
 from phi3kit.export.device_cache import DeviceCache
+from phi3kit.export.one_token import OneTokenCache, keep_in_range
 from phi3kit.export.stores import CacheType
 from phi3kit.model import Decoder
 from phi3kit.native_output import silenced
@@ -34,18 +35,32 @@ class Program(nn.Module):
         cache: keys and values in "float" or "int8"; None: int8 where the context is above 1024 tokens.
         at_end: a conversation that reaches the context fails, or "slide": it goes on for up to eight contexts, each
             token seeing the last `context`.
+        one_token: it reads one token at a time, for backends that want fixed shapes; its cache is float and ends.
 
     Raises:
         UserError: `context` is longer than the net's.
     """
 
-    def __init__(self, net: Decoder, context: int, cache: CacheType | None = None, at_end: AtEnd = "fail") -> None:
+    def __init__(
+        self,
+        net: Decoder,
+        context: int,
+        cache: CacheType | None = None,
+        at_end: AtEnd = "fail",
+        *,
+        one_token: bool = False,
+    ) -> None:
         super().__init__()
         context = context_of(net, context)
         for_device(net)
-        self.net = net
-        kind = cache or ("int8" if context > INT8_ABOVE else "float")
-        if at_end == "slide":
+        self.net, self.one_token = net, one_token
+        kind = cache or cache_for(context)
+        self.cache: DeviceCache | OneTokenCache
+        if one_token:
+            self.context, self.step = context, 1
+            self.cache = OneTokenCache(net, context)
+            keep_in_range(net)
+        elif at_end == "slide":
             self.context, self.step = SLIDES * context, min(context, SLIDING_STEP)
             self.cache = DeviceCache(net, context, kind, self.step)
         else:
@@ -94,13 +109,19 @@ def context_of(net: Decoder, wanted: int | None) -> int:
     return wanted
 
 
+def cache_for(context: int) -> CacheType:
+    """How keys and values are kept where a recipe does not say."""
+    return "int8" if context > INT8_ABOVE else "float"
+
+
 def trace(program: Program) -> torch.export.ExportedProgram:
-    """The program as a graph, for any number of tokens up to its context."""
+    """The program as a graph, for any number of tokens up to its context, or for one."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    tokens = torch.export.Dim("tokens", min=1, max=program.step)
-    example = (torch.tensor([[1, 2, 3]]), torch.tensor([0]))
-    shapes: tuple[Any, Any] = ({1: tokens}, {0: torch.export.Dim.STATIC})
+    dim = torch.export.Dim
+    example = (torch.tensor([[1] if program.one_token else [1, 2, 3]]), torch.tensor([0]))
+    tokens = dim.STATIC if program.one_token else dim("tokens", min=1, max=program.step)
+    shapes: tuple[Any, Any] = ({1: tokens}, {0: dim.STATIC})
     with silenced(), torch.no_grad(), sdpa_kernel([SDPBackend.MATH]):
         return torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
 
@@ -109,17 +130,18 @@ def metadata(program: Program, *, eos_ids: list[int], bos_id: int | None) -> dic
     """The constant methods a runner asks for (ExecuTorch 1.4, extension/llm/runner/constants.h).
 
     The runner reads ``get_eos_ids``, plural; without it a model never stops. A sequence length below the context
-    length means "sliding window" to it: it is the most tokens that it gives to a program at once.
+    length means "sliding window" to it: it is the most tokens that it gives to a program at once, or, where shapes are
+    not dynamic, one by one.
     """
     dims = program.net.dims
     return {
-        "get_max_seq_len": program.step,
+        "get_max_seq_len": program.context if program.one_token else program.step,
         "get_max_context_len": program.context,
         "get_eos_ids": eos_ids,
         "get_bos_id": eos_ids[-1] if bos_id is None else bos_id,
         "get_vocab_size": dims.vocab_size,
         "get_n_layers": dims.n_layers,
-        "enable_dynamic_shape": True,
+        "enable_dynamic_shape": not program.one_token,
         "use_kv_cache": True,
-        "use_sdpa_with_kv_cache": True,
+        "use_sdpa_with_kv_cache": not program.one_token,
     }

@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from phi3kit.errors import UserError
 from phi3kit.export.lowering import lowered
 from phi3kit.families import Backend, Programs
 from phi3kit.native_output import silenced
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-XNNPACK = "leave backend out (XNNPACK)"
-CANNOT = {  # operators of programs, ExecuTorch 1.4: without a kernel, or lowered to what cannot be loaded
-    "update_cache_with_indices": "has no cache that slides; set at_end: fail",
-    "custom_quantized_sdpa": "keeps its cache in fp32 alone; set cache: float",
-    "cond": "attends over a whole context, and this net has windows or patterns; set a shorter one",
-}
 
 
 @final
@@ -33,17 +25,19 @@ class Vulkan(Backend):
     attend by windows or patterns within the context, or slide; see images. Apps link executorch-android-vulkan.
     """
 
+    cannot = {  # ExecuTorch 1.4: without a kernel, or lowered to what cannot be loaded
+        "slide": "has no cache that slides; set at_end: fail, or leave backend out (XNNPACK)",
+        "int8 cache": "keeps its cache in fp32 alone; set cache: float, or leave backend out (XNNPACK)",
+        "windows": "attends over a whole context, and this net has windows or patterns; set a shorter one, or leave "
+        "backend out (XNNPACK)",
+        "vision": "lowers text alone, and this net sees; leave backend out (XNNPACK)",
+    }
+
     note = "lowered for Vulkan, which runs on phones alone: the proof has not seen its logits and tokens"
 
     def lower(self, program: Programs, metadata: Mapping[str, Any]) -> bytes:
-        """The `.pte`. Scales of 4-bit weights become fp32, the same numbers: of bfloat16 Vulkan makes no kernel.
-
-        Raises:
-            UserError: the program has what Vulkan cannot do.
-        """
-        if isinstance(program, Mapping):
-            raise UserError(f"Vulkan lowers text alone, and this net sees; {XNNPACK}")
-        _check(program)
+        """The `.pte`. Scales of 4-bit weights become fp32, the same numbers: of bfloat16 Vulkan makes no kernel."""
+        assert not isinstance(program, Mapping)
         with silenced(), _widened(program):
             from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
@@ -53,14 +47,6 @@ class Vulkan(Backend):
     def delegates(self) -> frozenset[str]:
         """VulkanBackend alone."""
         return frozenset({"VulkanBackend"})
-
-
-def _check(program: ExportedProgram) -> None:
-    """Raise `UserError` naming what Vulkan has no kernel for."""
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    for operator, why in CANNOT.items():
-        if any(operator in name for name in called):
-            raise UserError(f"Vulkan {why}, or {XNNPACK}")
 
 
 @contextlib.contextmanager

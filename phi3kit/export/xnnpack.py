@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class XNNPACK(Backend):
     """Lowers to XNNPACK, ExecuTorch's CPU delegate; what it does not take stays with ExecuTorch's own kernels."""
 
+    cannot = {
+        "weights alone": "computes wrong numbers where inputs are not rounded as weights are; use Int8DynamicInt4Weight"
+    }
+
     def lower(
         self,
         program: Programs,

@@ -16,7 +16,7 @@ from phi3kit.errors import UserError
 
 GROUP_UNIT = 32  # XNNPACK: "block size must be a multiple of 32"
 LINEAR_BITS, EMBEDDING_BITS = (4, 8), (2, 4, 8)
-BFLOAT16, FLOAT32 = 2, 4  # bytes of a scale
+BFLOAT16, FLOAT16, FLOAT32 = 2, 2, 4  # bytes of a scale
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,30 @@ class LinearGrid:
             "scale": "bfloat16" if self.bits == 4 else "float32",
             "method": method,
         }
+
+
+@dataclass(frozen=True)
+class WeightGrid(LinearGrid):
+    """Symmetric integers of a linear layer whose input is left as it is: for backends that compute in fp16.
+
+    Args:
+        bits: 4 or 8.
+        group_size: weights of a row that share a scale; None: all of them.
+    """
+
+    def __post_init__(self) -> None:
+        if self.bits not in LINEAR_BITS:
+            raise UserError(f"{self.bits}-bit weights of a linear layer do not work; use 4 or 8")
+        if self.group_size is not None and (self.group_size < GROUP_UNIT or self.group_size % GROUP_UNIT):
+            raise UserError(f"group_size {self.group_size} does not work; use a multiple of {GROUP_UNIT}")
+
+    def bytes(self, rows: int, width: int) -> int:
+        """Size in a program: packed weights and their scales, in fp16."""
+        return rows * (width * self.bits // 8 + FLOAT16 * (width // (self.group_size or width)))
+
+    def describe(self, method: str) -> dict[str, Any]:
+        """As `bundle.json` states it."""
+        return super().describe(method) | {"scale": "float16"}
 
 
 @dataclass(frozen=True)

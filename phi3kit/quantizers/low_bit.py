@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from phi3kit.native_output import silenced
-from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid
+from phi3kit.quantizers.grid import EmbeddingGrid, LinearGrid, WeightGrid
 from phi3kit.quantizers.layers import Grids, embeddings, linears
 
 Method = Literal["hqq", "plain"]
@@ -92,9 +92,15 @@ def round_embedding(layer: nn.Embedding, grid: EmbeddingGrid) -> None:
 def linear_config(grid: LinearGrid, method: Method) -> Any:
     """The torchao configuration of a linear layer."""
     with silenced():
-        from torchao.quantization import Int8DynamicActivationIntxWeightConfig
+        from torchao.quantization import Int8DynamicActivationIntxWeightConfig, IntxWeightOnlyConfig
         from torchao.quantization.quant_api import IntxChooseQParamsAlgorithm
 
+    if isinstance(grid, WeightGrid):
+        return IntxWeightOnlyConfig(
+            weight_dtype=integer(grid.bits),
+            granularity=granularity(grid.group_size),
+            intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm(_TORCHAO_METHODS[method]),
+        )
     return Int8DynamicActivationIntxWeightConfig(
         weight_dtype=integer(grid.bits),
         weight_granularity=granularity(grid.group_size),
@@ -130,7 +136,7 @@ def set_linear(layer: nn.Linear, integers_OI: Tensor, scale_OG: Tensor, grid: Li
         target_dtype=integer(grid.bits),
         block_size=(1, layer.in_features // scale_OG.shape[1]),
         dtype=torch.float32,
-        activation_quantization="int8_asym_per_token",
+        activation_quantization=None if isinstance(grid, WeightGrid) else "int8_asym_per_token",
     )
     layer.weight = nn.Parameter(weight, requires_grad=False)
 

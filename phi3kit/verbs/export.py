@@ -163,7 +163,8 @@ def export(recipe: Recipe) -> dict[str, Any]:
     net = stream.run(stages.within)
     if stream.reused:
         print(f"  {stream.reused} parts were quantized already, from the same weights in the same way", flush=True)
-    program = Program(net, context_of(net, order.context), order.cache, order.at_end)
+    context = context_of(net, order.context)
+    program = Program(net, context, order.cache, order.at_end, one_token=order.backend.one_token)
     vision = None if net.vision_embed_tokens is None else VisionPrograms.of(program, order.crops)
     for note in notes(net):
         print(f"  {note}", flush=True)

@@ -37,7 +37,7 @@ class Order:
         quantizer: None leaves the weights as they are.
         backend: lowers the program.
         context: tokens of a conversation; None: the net's.
-        cache: how keys and values are kept; None: as the context asks for.
+        cache: how keys and values are kept.
         at_end: what becomes of a conversation that reaches the context.
         crops: rows and columns of crops of every image.
         blocks: held-out text, ids of each block.
@@ -52,7 +52,7 @@ class Order:
     quantizer: Quantizer | None
     backend: Backend
     context: int | None
-    cache: CacheType | None
+    cache: CacheType
     at_end: AtEnd
     crops: tuple[int, int]
     blocks: list[Tensor]
@@ -97,6 +97,8 @@ def read_order(recipe: Recipe) -> Order:
     assemble.model_file(config.name)
     source = _source(config)
     quantizer = _quantizer(objects.quantizer, config.max_size, _table_bytes(source.net, config.context))
+    backend = objects.backend or XNNPACK()
+    cache = _checked_cache(config, source, quantizer, backend)
     if note := trained_otherwise(source.path, quantizer):
         print(f"note: {note}", flush=True)
     size = min(BLOCK, config.context or source.net.dims.context)
@@ -104,9 +106,9 @@ def read_order(recipe: Recipe) -> Order:
         source=source,
         tokenizer=tokenizer_of(source, config.tokenizer),
         quantizer=quantizer,
-        backend=objects.backend or XNNPACK(),
+        backend=backend,
         context=config.context,
-        cache=config.cache,
+        cache=cache,
         at_end=config.at_end,
         crops=tuple(config.crops),
         blocks=list(blocks_of(config.heldout, size, HELDOUT_TOKENS // size)) if config.heldout else [],
@@ -124,6 +126,17 @@ def _quantizer(named: Quantizer | None, max_size: str | None, tables: int) -> Qu
     if max_size is not None:
         named = named.within(max_size) if isinstance(named, MixedPrecision) else MixedPrecision(max_size)
     return named.beside(tables) if isinstance(named, MixedPrecision) else named
+
+
+def _checked_cache(config: Any, source: Source, quantizer: Quantizer | None, backend: Backend) -> CacheType:
+    """How keys and values are kept. Raises `UserError` where the backend cannot do what the recipe asks for."""
+    from phi3kit.export.needs import check, needs
+    from phi3kit.export.program import cache_for, context_of
+
+    context = context_of(source.net, config.context)
+    cache: CacheType = config.cache or ("float" if "int8 cache" in backend.cannot else cache_for(context))
+    check(backend, needs(source.section, quantizer, context=context, cache=cache, at_end=config.at_end))
+    return cache
 
 
 def _table_bytes(net: Decoder, context: int | None) -> int:

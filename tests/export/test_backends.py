@@ -1,24 +1,28 @@
-"""Backends: those that are not available say why; those that are say what they cannot do."""
+"""Backends: those that are not available say why; those that are say what they cannot do, before any work."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from phi3kit import UserError, bundle
+from phi3kit import recipe as recipes
 from phi3kit.cli import main
-from phi3kit.export import Program, Vulkan, metadata, trace
+from phi3kit.export import XNNPACK, CoreML, Program, Vulkan, metadata, trace
 from phi3kit.export.calibration import quantize_net
+from phi3kit.export.needs import check
 from phi3kit.export.operators import check_operators
 from phi3kit.export.pte import cannot_run, facts
-from phi3kit.families import Backend
-from phi3kit.model import GroupedQueryAttention
-from phi3kit.quantizers import Int8DynamicInt4Weight
+from phi3kit.families import Backend, Need
+from phi3kit.quantizers import Int8DynamicInt4Weight, WeightOnly
 from phi3kit.testing import tiny
+from phi3kit.verbs.export import declare
+from phi3kit.verbs.export_order import Order, read_order
 
 NET = {
     "dims": {"vocab_size": 512, "hidden_size": 32, "n_layers": 1, "n_heads": 4, "intermediate_size": 64, "context": 64},
@@ -32,6 +36,12 @@ def export(folder: Path, **recipe: object) -> int:
     file = folder / "export.yaml"
     file.write_text(json.dumps({"verb": "export", "name": "x", "out": str(folder / "out"), **recipe}))
     return main(["export", "--recipe", str(file)])
+
+
+def read(folder: Path, **recipe: object) -> Order:
+    file = folder / "export.yaml"
+    file.write_text(json.dumps({"name": "x", "out": str(folder / "out"), **recipe}))
+    return read_order(recipes.read("export", declare, ["--recipe", str(file)]))
 
 
 @pytest.mark.parametrize("name", sorted(Backend.not_here))
@@ -60,33 +70,89 @@ def test_a_quantized_program_becomes_one_vulkan_delegate(tmp_path):
     assert net.layers[0].mlp.down_proj.weight.scale.dtype == torch.bfloat16, "the net is as it was"
 
 
+ROUNDS = {"quantizer": {"class_path": "Int8DynamicInt4Weight"}}
+WINDOW = {"net": {**NET, "attention": [{"class_path": "GroupedQueryAttention", "init_args": {"window": 8}}]}}
+
+
 @pytest.mark.parametrize(
-    ("options", "window", "message"),
+    ("backend", "options", "message"),
     [
-        ({"cache": "int8"}, None, "Vulkan keeps its cache in fp32 alone; set cache: float, or leave backend out"),
-        ({"at_end": "slide"}, None, "Vulkan has no cache that slides; set at_end: fail, or leave backend out"),
-        ({}, 8, "Vulkan attends over a whole context, and this net has windows or patterns; set a shorter one, or"),
+        ("Vulkan", {"cache": "int8"}, "Vulkan keeps its cache in fp32 alone; set cache: float, or leave backend out"),
+        ("Vulkan", {"at_end": "slide"}, "Vulkan has no cache that slides; set at_end: fail, or leave backend out"),
+        ("Vulkan", WINDOW, "Vulkan attends over a whole context, and this net has windows or patterns; set a shorter"),
+        ("CoreML", {"cache": "int8"}, "CoreML keeps its cache in fp16 alone; set cache: float, or leave backend out"),
+        ("CoreML", {"at_end": "slide"}, "CoreML has no cache that slides; set at_end: fail, or leave backend out"),
+        ("CoreML", ROUNDS, "CoreML does not round activations to 8 bits, as this quantizer does; use WeightOnly, or"),
+        (
+            "XNNPACK",
+            {"quantizer": {"class_path": "WeightOnly"}},
+            "XNNPACK computes wrong numbers where inputs are not rounded as weights are; use Int8DynamicInt4Weight",
+        ),
     ],
 )
-def test_what_vulkan_cannot_do_is_refused(options, window, message):
-    net = tiny.net(attention=partial(GroupedQueryAttention, window=window))
-    with pytest.raises(UserError, match=message):
-        Vulkan().lower(trace(Program(net, 16, **options)), {})
+def test_what_a_backend_cannot_do_is_refused_before_any_work(backend, options, message, tmp_path, capsys):
+    recipe = {"random": 0, "net": NET, "context": 32, "backend": {"class_path": backend}, **options}
+    assert export(tmp_path, **recipe) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == "", "nothing had begun"
+    assert not list(tmp_path.glob("out*"))
 
 
-def test_vulkan_reads_text_alone():
-    with pytest.raises(UserError, match="Vulkan lowers text alone, and this net sees; leave backend out"):
-        Vulkan().lower({"forward": trace(Program(tiny.net(), 16))}, {})
+def test_a_window_beyond_the_context_is_none(tmp_path):
+    recipe = {"random": 0, "context": 8, "backend": {"class_path": "Vulkan"}, **WINDOW}
+    assert read(tmp_path, **recipe).backend.cannot["windows"]
 
 
-def test_an_export_for_vulkan_says_what_was_not_proven(tmp_path, capsys):
-    assert export(tmp_path, random=0, net=NET, context=32, backend={"class_path": "Vulkan"}) == 0
+@pytest.mark.parametrize("backend", [XNNPACK(), Vulkan(), CoreML()])
+@pytest.mark.parametrize("need", get_args(Need))
+def test_a_backend_is_asked_for_each_need(need, backend):
+    if need not in backend.cannot:
+        check(backend, iter([need]))
+        return
+    with pytest.raises(UserError, match=f"{type(backend).__name__} .*{backend.cannot[need][:20]}"):
+        check(backend, iter([need]))
+
+
+@pytest.mark.parametrize(("backend", "cache"), [("XNNPACK", "int8"), ("Vulkan", "float"), ("CoreML", "float")])
+def test_a_long_context_has_a_cache_that_its_backend_has(backend, cache, tmp_path):
+    long = {**NET, "dims": {**NET["dims"], "context": 2048}}
+    assert read(tmp_path, random=0, net=long, backend={"class_path": backend}).cache == cache
+
+
+def test_coreml_without_coremltools_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    assert export(tmp_path, random=0, net=NET, backend={"class_path": "CoreML"}) == 2
+    assert "pip install coremltools==9.0, or leave backend out (XNNPACK)" in capsys.readouterr().err
+
+
+def test_a_quantized_program_becomes_one_coreml_delegate(tmp_path):
+    net = tiny.net()
+    quantize_net(net, WeightOnly(), [])
+    program = Program(net, 32, one_token=True)
+    model = tmp_path / "x.pte"
+    model.write_bytes(CoreML().lower(trace(program), metadata(program, eos_ids=[7], bos_id=None)))
+    found = facts(model)
+    assert found.delegates == ["CoreMLBackend"]
+    assert found.inputs == [("torch.int64", [1, 1]), ("torch.int64", [1])]
+    assert found.outputs == [("torch.float32", [1, 96])]
+    assert found.constants["get_max_seq_len"] == found.constants["get_max_context_len"] == 32
+    assert found.constants["enable_dynamic_shape"] == 0
+    operators = check_operators(model, "1.4.1")
+    assert (operators["targets"], operators["faults"], operators["operators"]) == (["ios"], [], 0)
+    assert cannot_run(model).startswith("ExecuTorch on this computer has no CoreMLBackend")
+
+
+@pytest.mark.parametrize("backend", [Vulkan(), CoreML()])
+def test_an_export_that_cannot_run_here_says_what_was_not_proven(backend, tmp_path, capsys):
+    name, quantizer = type(backend).__name__, {"class_path": "WeightOnly"}
+    assert export(tmp_path, random=0, net=NET, context=32, backend={"class_path": name}, quantizer=quantizer) == 0
     found = bundle.read(tmp_path / "out")
-    assert found.about["notes"] == [Vulkan.note]
-    assert found.about["program"]["delegates"] == ["VulkanBackend"]
+    assert found.about["notes"] == [backend.note]
+    assert found.about["program"]["delegates"] == [f"{name}Backend"]
     points = json.loads((tmp_path / "out" / "report.json").read_text())["verification"]["points"]
     status = {point["name"]: point["status"] for point in points}
     assert status["logits"] == status["runner"] == "not run"
     assert status["interface"] == status["tokenizer"] == status["operators"] == status["files"] == "passed"
     assert not [name for name, said in status.items() if said == "failed"]
-    assert "has no VulkanBackend: try the program on a device" in capsys.readouterr().out
+    assert f"has no {name}Backend: try the program on a device" in capsys.readouterr().out

@@ -271,8 +271,8 @@ def test_lawless_synthesizer(component, law):
 class Rounds(Quantizer):
     """Rounds weights to a grid, in place; too coarse a grid breaks the bound, too fine a one does nothing."""
 
-    def __init__(self, step, noise=0.0, said="int", whole=1.0):
-        self.step, self.noise, self.said, self.whole = step, noise, said, whole
+    def __init__(self, step, noise=0.0, said="int", whole=1.0, weights_alone=False):
+        self.step, self.noise, self.said, self.whole, self.weights_alone = step, noise, said, whole, weights_alone
 
     def quantize(self, part, name=""):
         for own, module in part.named_modules():
@@ -299,6 +299,7 @@ def test_lawful_quantizer():
         (partial(Rounds, 0.01, noise=0.01), "twice gives the same"),
         (partial(Rounds, 0.01, said=torch.int8), "in JSON"),
         (partial(Rounds, 0.01, whole=2.0), "part by part"),
+        (partial(Rounds, 0.01, weights_alone=True), "whether its weights are alone"),
     ],
 )
 def test_lawless_quantizer(build, law):
@@ -310,8 +311,8 @@ def test_lawless_quantizer(build, law):
 class Alters(Backend):
     """Real lowering of a program that is not the one given, or under another delegate's name."""
 
-    def __init__(self, factor=1.0, named="XnnpackBackend"):
-        self.factor, self.named = factor, named
+    def __init__(self, factor=1.0, named="XnnpackBackend", cannot=None):
+        self.factor, self.named, self.cannot = factor, named, cannot or {}
 
     def lower(self, program, metadata):
         for name in program.state_dict:
@@ -326,7 +327,12 @@ class Alters(Backend):
 
 @pytest.mark.parametrize(
     ("build", "law"),
-    [(partial(Alters, factor=1.01), "what the eager net does"), (partial(Alters, named="Other"), "no others")],
+    [
+        (partial(Alters, factor=1.01), "what the eager net does"),
+        (partial(Alters, named="Other"), "no others"),
+        (partial(Alters, cannot={"colour": "sees none"}), "what exports may need"),
+        (partial(Alters, cannot={"vision": "sees none;\nuse eyes"}), "said in a line"),
+    ],
 )
 def test_lawless_backend(build, law):
     with pytest.raises(contracts.LawBroken, match=law):
