@@ -368,8 +368,11 @@ def _scores(order: Order, program: Program, open_engine: Callable[[], Engine]) -
         return {name: share_of_net(net, questions(chats, its), its) for name, chats in order.asked.items()}
 
     said = released(of_program)
-    small = program.net.parameter_count() <= LARGE
-    shares = {"float": of_net(order.net, order.tokenizer)} if small else {}
+    shares, count = {}, program.net.parameter_count()
+    if count <= LARGE:
+        shares["float"] = of_net(order.net, order.tokenizer)
+    else:
+        print(f"  the float net is not asked: it would take {4 * count / 1e9:.1f} GB of memory", flush=True)
     shares |= {"quantized": of_net(program.net, order.tokenizer), "program": said}
     shares |= {other: of_net(net, its) for other, (net, its) in order.beside.items()}
     report = {}

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +31,7 @@ from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.records import Conversation, Message
 from phi3kit.testing import tiny
 from phi3kit.text import load_tokenizer, stop_ids
+from phi3kit.verbs import export
 
 
 def chats(pairs: dict[str, str]) -> list[Conversation]:
@@ -42,6 +45,19 @@ def test_exact_answers_are_counted(tiny_run, memorised):
     asked = questions(chats(pairs), tokenizer)
     assert share_of_net(net, asked, tokenizer) == 4 / 6
     assert share_of_engine(NetEngine(net), asked, tokenizer) == 4 / 6
+
+
+def test_a_large_float_net_is_not_asked(tiny_run, memorised, monkeypatch, capsys):
+    """It would have to be whole in memory; asking this one is an error, since the order has none."""
+    source, tokenizer = RunSource(tiny_run), load_tokenizer(tiny_run / "tokenizer")
+    program = export.quantized(source, Int8DynamicInt4Weight(), None)
+    order: Any = SimpleNamespace(asked={"taught": chats(memorised)}, tokenizer=tokenizer, beside={})
+    monkeypatch.setattr("phi3kit.export.verify.LARGE", program.net.parameter_count() - 1)
+    report = export._scores(order, program, lambda: NetEngine(load_run(tiny_run)))
+    assert report["taught"]["questions"] == len(memorised)
+    assert list(report["taught"]["exact"]) == ["quantized", "program"]
+    assert report["taught"]["exact"]["program"] == 1.0
+    assert "the float net is not asked: it would take 0.0 GB of memory" in capsys.readouterr().out
 
 
 def test_many_at_once_answer_as_one_at_a_time():
