@@ -45,16 +45,34 @@ class CoreML(Backend):
                 ) from error
 
     def lower(self, program: Programs, metadata: Mapping[str, Any]) -> bytes:
-        """The `.pte`, of a program that reads one token at a time. Weights become fp16 where they are not quantized."""
+        """The `.pte`, of a program that reads one token at a time. Weights become fp16 where they are not quantized.
+
+        Raises:
+            UserError: coremltools cannot convert what the net computes.
+        """
         with silenced():
             import coremltools
             from executorch.backends.apple.coreml.compiler import CoreMLBackend
             from executorch.backends.apple.coreml.partition.coreml_partitioner import CoreMLPartitioner
 
+            _declare_bitwise_or()
             specs = CoreMLBackend.generate_compile_specs(minimum_deployment_target=coremltools.target.iOS18)
-            return lowered(program, CoreMLPartitioner(compile_specs=specs, lower_full_graph=True), metadata).buffer
+            partitioner = CoreMLPartitioner(compile_specs=specs, lower_full_graph=True)
+            try:
+                return lowered(program, partitioner, metadata).buffer
+            except (NotImplementedError, ValueError) as error:
+                why = str(error).strip().partition("\n")[0].partition(", but ")[0]
+                raise UserError(f"CoreML cannot lower this net ({why}); leave backend out (XNNPACK)") from error
 
     @property
     def delegates(self) -> frozenset[str]:
         """CoreMLBackend alone."""
         return frozenset({"CoreMLBackend"})
+
+
+def _declare_bitwise_or() -> None:
+    """``a | b`` of truth values, for which coremltools 9 has the operator, but not under that name."""
+    from coremltools.converters.mil.frontend.torch.ops import logical_or
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
+
+    register_torch_op(logical_or, torch_alias=["bitwise_or"], override=True)

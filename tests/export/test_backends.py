@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from phi3kit import UserError, bundle
 from phi3kit import recipe as recipes
@@ -21,6 +22,7 @@ from phi3kit.export.pte import cannot_run, facts
 from phi3kit.families import Backend, Need
 from phi3kit.quantizers import Int8DynamicInt4Weight, WeightOnly
 from phi3kit.testing import tiny
+from phi3kit.testing.export_laws import delegates_of
 from phi3kit.verbs.export import declare
 from phi3kit.verbs.export_order import Order, read_order
 
@@ -141,6 +143,29 @@ def test_a_quantized_program_becomes_one_coreml_delegate(tmp_path):
     operators = check_operators(model, "1.4.1")
     assert (operators["targets"], operators["faults"], operators["operators"]) == (["ios"], [], 0)
     assert cannot_run(model).startswith("ExecuTorch on this computer has no CoreMLBackend")
+
+
+def test_a_net_that_coreml_has_no_operator_for_is_named():
+    program = Program(tiny.net(), 8, one_token=True)
+    program.net.norm = InverseHyperbolicSine()
+    with pytest.raises(UserError, match=r"cannot lower this net \(.*asinh.*\); leave backend out \(XNNPACK\)"):
+        CoreML().lower(trace(program), {})
+
+
+class InverseHyperbolicSine(nn.Module):
+    def forward(self, x_BTD):
+        return x_BTD.asinh()
+
+
+def test_truth_values_can_be_joined_for_coreml():
+    program = Program(tiny.net(), 8, one_token=True)
+    program.net.norm = FarFromZero()
+    assert delegates_of(CoreML().lower(trace(program), {})) == {"CoreMLBackend"}
+
+
+class FarFromZero(nn.Module):
+    def forward(self, x_BTD):
+        return x_BTD * ((x_BTD > 1) | (x_BTD < -1))
 
 
 @pytest.mark.parametrize("backend", [Vulkan(), CoreML()])

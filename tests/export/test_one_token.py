@@ -12,12 +12,14 @@ from recipe_folders import RECIPES, need_plugin
 from shrunk_family import CONTEXT, recipe_names, section
 
 from phi3kit import UserError
-from phi3kit.export import XNNPACK, Program, metadata, trace
+from phi3kit.export import XNNPACK, CoreML, Program, metadata, trace
 from phi3kit.export.one_token import InRange
 from phi3kit.export.runner import Runner
 from phi3kit.model import Decoder, GroupedQueryAttention
 from phi3kit.model.load import build_net
+from phi3kit.quantizers import WeightOnly
 from phi3kit.testing import tiny
+from phi3kit.testing.export_laws import delegates_of
 
 IDS = torch.randint(96, (24,), generator=torch.Generator().manual_seed(0)).tolist()
 
@@ -34,6 +36,16 @@ def test_its_logits_are_the_nets(file: Path) -> None:
     got_TV = Program(net, CONTEXT, one_token=True).every_logit(ids.tolist())
     used = [i for i in range(320) if i not in net.unused_ids]
     torch.testing.assert_close(got_TV[:, used], wanted_TV[:, used], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["phi3-mini", "phi3-medium", "phi35-mini", "phi4-mini"])
+def test_coreml_takes_it_whole(model: str) -> None:
+    """Windows, the long list of LongRoPE, a part of each head that is rotated, a tied head."""
+    net = build_net(section(f"{model}/net.yaml", 320)).eval()
+    WeightOnly().quantize(net)
+    program = Program(net, CONTEXT, one_token=True)
+    assert delegates_of(CoreML().lower(trace(program), {})) == {"CoreMLBackend"}
 
 
 @torch.no_grad()
