@@ -121,6 +121,7 @@ def interface_point(check: Mapping[str, Any]) -> Point:
     """Of `verify.check_metadata`."""
     constants, delegates = check["constants"], check["delegates"]
     context, step, stops = (constants.get(f"get_{name}") for name in ("max_context_len", "max_seq_len", "eos_ids"))
+    step = step if constants.get("enable_dynamic_shape") else 1
     told = [f"{len(constants)} constant methods; delegates: {', '.join(delegates) or 'none'}"]
     told += [f"{context} tokens of context, at most {step} read at once, stops at {stops}"]
     return _point("interface", told, check)
