@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast, final
+from functools import partial
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from phi3kit import executorch_ops
 from phi3kit.errors import UserError
-from phi3kit.export.stores import CacheType, FloatStore, Store, store
+from phi3kit.export.stores import CacheType, FloatStore, Store, as_number, store
 from phi3kit.families import FixedCache, Heads, Seen
 from phi3kit.model.decoder import Block, Decoder
 
@@ -79,7 +80,7 @@ class DeviceCache(nn.Module, FixedCache):
         self.first_1 = torch.tensor([0])  # position of the pass's first token
         self.start, self.new = 0, 0  # the same, and how many tokens come; symbols while exporting
         self.masks: dict[Seen, Tensor] = {}
-        self.places_1T: Tensor | None = None
+        self.places_T: Tensor | None = None
         self.stores = nn.ModuleDict()
         for layer, block in enumerate(net.layers):
             for number, heads in enumerate(cast(Block, block).self_attn.stores(net.dims.kv_heads)):
@@ -93,9 +94,9 @@ class DeviceCache(nn.Module, FixedCache):
     def begin(self, first_1: Tensor, new: int) -> int:
         """The next forward pass stores `new` tokens from position `first` on; that position."""
         self.first_1, self.new, self.masks = first_1, new, {}
-        self.start = _number(first_1)
+        self.start = as_number(first_1)
         if self.slides:
-            self.places_1T = ((self.start + torch.arange(new)) % self.room)[None]
+            self.places_T = (self.start + torch.arange(new)) % self.room
         else:
             torch._check(self.start + new <= self.context)
         return self.start
@@ -109,9 +110,9 @@ class DeviceCache(nn.Module, FixedCache):
                 "use cache: float and at_end: fail"
             )
         kept.write(k_BTGK, v_BTGK, self.start, None)
-        k_BNGK, v_BNGK = kept.held()
+        k_1NGK, v_1NGK = (held_GN1K.transpose(0, 2) for held_GN1K in kept.held())
         end = self.start + self.new
-        return k_BNGK.narrow(1, 0, end), v_BNGK.narrow(1, 0, end)
+        return k_1NGK.narrow(1, 0, end), v_1NGK.narrow(1, 0, end)
 
     def attend(
         self, layer: int, q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, *, scale: float, window: int | None
@@ -123,21 +124,13 @@ class DeviceCache(nn.Module, FixedCache):
     def attend_seen(self, layer: int, sets: Sequence[Heads], scale: float) -> list[Tensor]:
         kept = [self._store(layer, number) for number in range(len(sets))]
         for each, heads in zip(kept, sets, strict=True):
-            each.write(heads.k_BTGK, heads.v_BTGK, self.start, self.places_1T)
+            each.write(heads.k_BTGK, heads.v_BTGK, self.start, self.places_T)
         rules = [Sliding(heads.rule, self.context) if self.slides else heads.rule for heads in sets]
-        queries, held = [heads.q_BTHK for heads in sets], [each.held() for each in kept]
-        plain, masked = _branches(type(kept[0]), [(h.k_BTGK.shape[2], h.rule.kinds) for h in sets], scale)
         reach = min(rule.reach for rule in rules)
-        if reach >= self.context and not self.slides:
-            return plain(self.first_1, queries, [], held)
-        if not torch.compiler.is_exporting():
-            if self.start + self.new <= reach:
-                return plain(self.first_1, queries, [], held)
-            return masked(self.first_1, queries, [self._mask(rule) for rule in rules], held)
-        # One cond for all sets, and never two results alive at once: ExecuTorch 1.4 hands on a branch's own memory,
-        # which the branches of the next cond use too.
-        masks = [self._mask(rule) for rule in rules]
-        return torch.cond(self.first_1[0] + self.new <= reach, plain, masked, (self.first_1, queries, masks, held))
+        masks = [] if reach >= self.context and not self.slides else [self._mask(rule) for rule in rules]
+        shares = [(heads.k_BTGK.shape[2], heads.rule.kinds) for heads in sets]
+        queries, held = [heads.q_BTHK for heads in sets], [each.held() for each in kept]
+        return _Attention(type(kept[0]), shares, scale, reach)(self.first_1, queries, masks, held)
 
     def _store(self, layer: int, number: int) -> Store:
         kept = self.stores[f"{layer}_{number}"]
@@ -160,43 +153,72 @@ class DeviceCache(nn.Module, FixedCache):
         return last - (last - places_N) % self.room
 
 
-_Branch = Callable[[Tensor, list[Tensor], list[Tensor], list[tuple[Tensor, ...]]], list[Tensor]]
+_Held = list[tuple[Tensor, ...]]
+_Attend = Callable[..., Tensor]
 
 
-def _branches(kind: type[Store], shares: list[tuple[int, int]], scale: float) -> tuple[_Branch, _Branch]:
-    """Attention of several sets of heads without masks, and with one for each.
+@final
+@dataclass(frozen=True)
+class _Attention:
+    """Attention of several sets of heads: of one token or many, without masks as long as none is needed.
+
+    Exported, it is one choice for all sets, never two results alive at once: ExecuTorch 1.4 hands on a branch's own
+    memory, which the branches of the next choice use too.
 
     Args:
         kind: of their stores.
         shares: key/value heads of each set, and the J of its rule.
         scale: factor on q.k before the softmax.
+        reach: tokens up to which no masks are needed.
     """
 
-    def plain(
-        first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: list[tuple[Tensor, ...]]
-    ) -> list[Tensor]:
-        start = _number(first_1)
-        return [kind.attend(q, start, None, scale, *h) for q, h in zip(queries, held, strict=True)]
+    kind: type[Store]
+    shares: list[tuple[int, int]]
+    scale: float
+    reach: int
 
-    def masked(
-        first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: list[tuple[Tensor, ...]]
+    def __call__(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
+        """The output of each set; no masks where they are never needed."""
+        operands = (first_1, queries, masks, held)
+        if self.kind.attend_many is Store.attend_many:
+            return self._any(self.kind.attend, *operands)
+        one, many = partial(self._any, self.kind.attend), partial(self._any, self.kind.attend_many)
+        return _choose(queries[0].shape[1] == 1, one, many, operands)
+
+    def _any(
+        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
+    ) -> list[Tensor]:
+        operands = (first_1, queries, masks, held)
+        plain, masked = partial(self._plain, attend), partial(self._masked, attend)
+        if not masks:
+            return plain(*operands)
+        return _choose(first_1[0] + queries[0].shape[1] <= self.reach, plain, masked, operands)
+
+    def _plain(
+        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
+    ) -> list[Tensor]:
+        return [
+            attend(q_1THK, first_1, None, self.scale, groups, *kept)
+            for q_1THK, kept, (groups, _) in zip(queries, held, self.shares, strict=True)
+        ]
+
+    def _masked(
+        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
     ) -> list[Tensor]:
         outputs = []
-        for q_1THK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, shares, strict=True):
+        for q_1THK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, self.shares, strict=True):
             if kinds == 1:
-                outputs.append(kind.attend(q_1THK, 0, mask_RN, scale, *kept))
+                outputs.append(attend(q_1THK, first_1, mask_RN, self.scale, groups, *kept))
                 continue
             # heads of one key/value head become rows, for each of which the mask has one
             rows_1RGK = q_1THK.unflatten(2, (groups, kinds)).transpose(2, 3).flatten(1, 2)
-            out_1RGK = kind.attend(rows_1RGK, 0, mask_RN, scale, *kept)
+            out_1RGK = attend(rows_1RGK, first_1, mask_RN, self.scale, groups, *kept)
             outputs.append(out_1RGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3))
         return outputs
 
-    return plain, masked
 
-
-def _number(first_1: Tensor) -> int:
-    """The position as a number; a symbol while exporting."""
-    first = first_1.item()
-    torch._check(first >= 0)
-    return first  # type: ignore[return-value]
+def _choose(condition: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+    """What a program decides when it runs; eagerly, now."""
+    if torch.compiler.is_exporting():
+        return torch.cond(condition, yes, no, operands)
+    return (yes if condition else no)(*operands)

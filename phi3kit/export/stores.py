@@ -1,14 +1,16 @@
 """Where a device keeps the keys and values of one layer: in fp32, or in 8 bits.
 
 Written with ``llama::update_cache`` and read with ``llama::custom_sdpa`` or ``custom_quantized_sdpa`` (ExecuTorch 1.4,
-extension/llm/custom_ops), which share key/value heads among query heads themselves. Everything stays [1, N, G, K]:
-transposing a cache for each token would cost more than attending over it.
+extension/llm/custom_ops). Key/value heads are the operators' batch, [G, N, 1, K], so that all tokens of a head lie side
+by side: where all heads of a token do, attention over 4096 tokens takes twice as long.
 
-Shapes: T new tokens, R rows of queries, N the context, G key/value heads, H query heads, K head width; always one row.
+Shapes: T new tokens, R rows of queries, N the context, G key/value heads, H query heads, J query heads of a key/value
+head, K head width; always one row.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal, final
 
@@ -23,7 +25,7 @@ class Store(nn.Module, ABC):
     """Keys and values of up to N tokens."""
 
     @abstractmethod
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
         """Keep the new tokens', from place `start` on, or at places of their own."""
 
     @abstractmethod
@@ -32,8 +34,26 @@ class Store(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def attend(q_1RHK: Tensor, start: int, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
-        """Attention over what is held, [1, R, H, K]; without a mask row r sees everything up to ``start + r``."""
+    def attend(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
+        """Attention over what is held, [1, R, H, K]; without a mask row r sees everything up to ``first + r``.
+
+        Args:
+            q_1RHK: queries.
+            first_1: position of the first.
+            mask_RN: what is added to the scores.
+            scale: factor on q.k before the softmax.
+            groups: G.
+            held: what is.
+        """
+
+    @staticmethod
+    def attend_many(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
+        """The same for more than one row, where another way is faster for them."""
+        raise NotImplementedError
 
 
 @final
@@ -49,67 +69,136 @@ class FloatStore(Store):
     def __init__(self, context: int, heads: int, width: int) -> None:
         super().__init__()
         for name in ("keys", "values"):
-            self.register_buffer(name, torch.zeros(1, context, heads, width), persistent=False)
+            self.register_buffer(name, torch.zeros(heads, context, 1, width), persistent=False)
 
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
-        keys_1NGK, values_1NGK = self.held()
-        _put(k_1TGK.contiguous(), keys_1NGK, start, places_1T)
-        _put(v_1TGK.contiguous(), values_1NGK, start, places_1T)
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
+        for new_1TGK, kept_GN1K in zip((k_1TGK, v_1TGK), self.held(), strict=True):
+            _put(_apart(new_1TGK, new_1TGK.shape[2]), kept_GN1K, start, places_T)
 
     def held(self) -> tuple[Tensor, ...]:
         return self.get_buffer("keys"), self.get_buffer("values")
 
     @staticmethod
-    def attend(q_1RHK: Tensor, start: int, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
-        return torch.ops.llama.custom_sdpa(q_1RHK, *held, start, mask_RN, 0.0, mask_RN is None, scale)
+    def attend(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
+        start = as_number(first_1) if mask_RN is None else 0
+        q_GRJK = _apart(q_1RHK, groups)
+        return _side_by_side(torch.ops.llama.custom_sdpa(q_GRJK, *held, start, mask_RN, 0.0, mask_RN is None, scale))
+
+
+@final
+class BatchOfOneStore(Store):
+    """In fp32, [1, N, G, K], for Vulkan: its kernels take a batch of one, and no factor on q.k but ``K ** -0.5``."""
+
+    def __init__(self, context: int, heads: int, width: int) -> None:
+        super().__init__()
+        for name in ("keys", "values"):
+            self.register_buffer(name, torch.zeros(1, context, heads, width), persistent=False)
+
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
+        for new_1TGK, kept_1NGK in zip((k_1TGK, v_1TGK), self.held(), strict=True):
+            _put(new_1TGK.contiguous(), kept_1NGK, start, places_T)
+
+    def held(self) -> tuple[Tensor, ...]:
+        return self.get_buffer("keys"), self.get_buffer("values")
+
+    @staticmethod
+    def attend(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
+        start, own = as_number(first_1) if mask_RN is None else 0, q_1RHK.shape[-1] ** -0.5
+        q_1RHK = q_1RHK if math.isclose(scale, own) else q_1RHK * (scale / own)
+        return torch.ops.llama.custom_sdpa(q_1RHK.contiguous(), *held, start, mask_RN, 0.0, mask_RN is None)
 
 
 @final
 class Int8Store(Store):
     """In 8 bits, each token's head with a scale and a zero of its own: 2 (K + 5) bytes for each token and head.
 
-    Queries are rounded to 8 bits too, as they come.
+    The query of a single token is rounded to 8 bits too. For many, keys and values become fp32 again, one layer's at a
+    time: where the processor is not an ARM, ExecuTorch's kernel for 8 bits takes seventeen times as long over a prompt
+    of 1,024 tokens.
     """
 
     def __init__(self, context: int, heads: int, width: int) -> None:
         super().__init__()
         self.names = [f"{of}_{what}" for of in ("keys", "values") for what in ("int8", "zeros", "scales")]
         for name in self.names:
-            shape = (1, context, heads, width if name.endswith("int8") else 1)
+            shape = (heads, context, 1, width if name.endswith("int8") else 1)
             kind = torch.float32 if name.endswith("scales") else torch.int8
             self.register_buffer(name, torch.zeros(shape, dtype=kind), persistent=False)
 
-    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_1T: Tensor | None) -> None:
-        for new, kept in zip((*rounded(k_1TGK), *rounded(v_1TGK)), self.held(), strict=True):
-            _put(new, kept, start, places_1T)
+    def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
+        new = [each for x_1TGK in (k_1TGK, v_1TGK) for each in rounded(_apart(x_1TGK, x_1TGK.shape[2]))]
+        for new_GT1X, kept_GN1X in zip(new, self.held(), strict=True):
+            _put(new_GT1X, kept_GN1X, start, places_T)
 
     def held(self) -> tuple[Tensor, ...]:
         return tuple(self.get_buffer(name) for name in self.names)
 
     @staticmethod
-    def attend(q_1RHK: Tensor, start: int, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
+    def attend(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
         keys, k_zeros, k_scales, values, v_zeros, v_scales = held
-        queries, q_zeros, q_scales = rounded(q_1RHK)
+        queries, q_zeros, q_scales = rounded(_apart(q_1RHK, groups))
+        start = as_number(first_1) if mask_RN is None else 0
         quantization = (q_zeros, q_scales, k_zeros, k_scales, v_zeros, v_scales)
-        return torch.ops.llama.custom_quantized_sdpa(
+        out_GRJK = torch.ops.llama.custom_quantized_sdpa(
             queries, keys, values, start, mask_RN, 0.0, mask_RN is None, scale, *quantization
         )
+        return _side_by_side(out_GRJK)
+
+    @staticmethod
+    def attend_many(
+        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
+    ) -> Tensor:
+        if mask_RN is None:
+            room = held[0].shape[1]
+            end = as_number((first_1 + q_1RHK.shape[1]).clamp(max=room))  # a sum of tensors: of numbers none is lowered
+            torch._check(end >= 1)
+            torch._check(end <= room)
+            held = tuple(each.narrow(1, 0, end) for each in held)
+        return FloatStore.attend(q_1RHK, first_1, mask_RN, scale, groups, _widened(*held[:3]), _widened(*held[3:]))
 
 
-def _put(new_1TGX: Tensor, kept_1NGX: Tensor, start: int, places_1T: Tensor | None) -> None:
-    if places_1T is None:
-        torch.ops.llama.update_cache(new_1TGX, kept_1NGX, start)
+def _put(new_GT1X: Tensor, kept_GN1X: Tensor, start: int, places_T: Tensor | None) -> None:
+    if places_T is None:
+        torch.ops.llama.update_cache(new_GT1X, kept_GN1X, start)
     else:
-        torch.ops.llama.update_cache_with_indices(new_1TGX, kept_1NGX, start, places_1T)
+        places_GT = places_T.expand(new_GT1X.shape[0], -1).contiguous()
+        torch.ops.llama.update_cache_with_indices(new_GT1X, kept_GN1X, start, places_GT)
 
 
-def rounded(x_1TGK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers in 8 bits, and each token's and head's zero (int8) and scale (fp32), [1, T, G, 1]."""
+def _apart(x_1THK: Tensor, groups: int) -> Tensor:
+    """Heads of one key/value head by themselves, [G, T, J, K]."""
+    return x_1THK[0].unflatten(1, (groups, -1)).transpose(0, 1).contiguous()
+
+
+def _side_by_side(x_GTJK: Tensor) -> Tensor:
+    """All heads of a token, [1, T, H, K]."""
+    return x_GTJK.transpose(0, 1).flatten(1, 2)[None]
+
+
+def rounded(x_GTJK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers in 8 bits, and each token's and head's zero (int8) and scale (fp32), [G, T, J, 1]."""
     decomposed = torch.ops.quantized_decomposed
-    x_1TGK = x_1TGK.contiguous()
-    scales, zeros = decomposed.choose_qparams_per_token_asymmetric.default(x_1TGK, torch.int8)
-    int8 = decomposed.quantize_per_token.default(x_1TGK, scales, zeros, LOWEST, HIGHEST, torch.int8)
+    scales, zeros = decomposed.choose_qparams_per_token_asymmetric.default(x_GTJK, torch.int8)
+    int8 = decomposed.quantize_per_token.default(x_GTJK, scales, zeros, LOWEST, HIGHEST, torch.int8)
     return int8, zeros.to(torch.int8), scales.to(torch.float32)
+
+
+def _widened(int8_GNJK: Tensor, zeros_GNJ1: Tensor, scales_GNJ1: Tensor) -> Tensor:
+    """The numbers that `rounded` rounded, in fp32."""
+    return (int8_GNJK.float() - zeros_GNJ1.float()) * scales_GNJ1
+
+
+def as_number(position_1: Tensor) -> int:
+    """A position as a number; a symbol while exporting."""
+    position = position_1.item()
+    torch._check(position >= 0)
+    return position  # type: ignore[return-value]
 
 
 def store(kind: CacheType, context: int, heads: int, width: int) -> Store:
