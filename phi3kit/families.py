@@ -677,6 +677,7 @@ class Backend(Family, ABC):
     note: ClassVar[str] = ""  # what a bundle of it says beside everything else
     cannot: ClassVar[Mapping[Need, str]] = {}  # why not, and what to do instead: asked before anything is quantized
     one_token: ClassVar[bool] = False  # its programs read one token at a time, in fixed shapes
+    copies: ClassVar[int] = 1  # times the program's size that lowering takes of memory
 
     @abstractmethod
     def lower(

@@ -26,6 +26,7 @@ class CoreML(Backend):
         "has not seen its logits and tokens"
     )
     one_token = True
+    copies = 9  # coremltools holds weights in several forms: measured at 146 and 298 MB, 1.75 and 3.13 GB
     cannot = {  # ExecuTorch 1.4 with coremltools 9
         "rounded inputs": "does not round activations to 8 bits, as this quantizer does; use WeightOnly, or leave "
         "backend out (XNNPACK)",

@@ -65,13 +65,14 @@ class Room:
         return f"memory: about {self.memory / GIGA:.1f} GB at most; disk: {self.disk / GIGA:.1f} GB while it is built"
 
 
-def room_for(section: dict[str, Any], quantizer: Quantizer | None, context: int | None = None) -> Room:
+def room_for(section: dict[str, Any], quantizer: Quantizer | None, context: int | None = None, copies: int = 1) -> Room:
     """What the export of a net needs.
 
     Args:
         section: the ``net:`` of a recipe.
         quantizer: None keeps fp32.
         context: tokens of a conversation; None: as in `Program`.
+        copies: times the program's size that its backend takes while it lowers it.
     """
     net = build_net(section, "meta")
     for_device(net)
@@ -80,7 +81,7 @@ def room_for(section: dict[str, Any], quantizer: Quantizer | None, context: int 
     largest_part = max(4 * sum(p.numel() for p in part.parameters()) for part in parts)
     largest_matrix = max(4 * p.numel() for p in net.parameters())
     quantizing = largest_part + (FITTING * largest_matrix if quantizer else 0)
-    lowering = program + largest_matrix
+    lowering = copies * program + largest_matrix
     return Room(int(BASE + max(quantizing, lowering)), kept_bytes(net, quantizer) + program)
 
 

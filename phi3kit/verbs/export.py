@@ -151,7 +151,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     from phi3kit.text import stop_ids
 
     order = read_order(recipe)
-    room = room_for(order.source.section, order.quantizer, order.context)
+    room = room_for(order.source.section, order.quantizer, order.context, order.backend.copies)
     print(f"export {order.source.says}: {room}", flush=True)
     room.check(recipe.out, there=workplace.kept_bytes(recipe.out, FOLDER))
     stages = Stages(order.seconds())

@@ -19,6 +19,7 @@ from phi3kit.export.calibration import quantize_net
 from phi3kit.export.needs import check
 from phi3kit.export.operators import check_operators
 from phi3kit.export.pte import cannot_run, facts
+from phi3kit.export.room import room_for
 from phi3kit.families import Backend, Need
 from phi3kit.quantizers import Int8DynamicInt4Weight, WeightOnly
 from phi3kit.testing import tiny
@@ -145,6 +146,13 @@ def test_a_quantized_program_becomes_one_coreml_delegate(tmp_path):
     assert cannot_run(model).startswith("ExecuTorch on this computer has no CoreMLBackend")
 
 
+def test_coreml_asks_for_the_memory_that_its_copies_take():
+    sizes = {"vocab_size": 32064, "hidden_size": 1024, "n_layers": 24, "n_heads": 16, "intermediate_size": 4096}
+    section = {**NET, "dims": {**sizes, "context": 2048}}
+    once, asked = (room_for(section, WeightOnly(), 512, copies).memory for copies in (1, CoreML.copies))
+    assert once < 3.13e9 < asked < 5.5e9, "an export of it was resident with 3.13 GB"
+
+
 def test_a_net_that_coreml_has_no_operator_for_is_named():
     program = Program(tiny.net(), 8, one_token=True)
     program.net.norm = InverseHyperbolicSine()
@@ -175,6 +183,8 @@ def test_an_export_that_cannot_run_here_says_what_was_not_proven(backend, tmp_pa
     found = bundle.read(tmp_path / "out")
     assert found.about["notes"] == [backend.note]
     assert found.about["program"]["delegates"] == [f"{name}Backend"]
+    at_once = 1 if backend.one_token else 32
+    assert f"at most {at_once} read at once" in (tmp_path / "out" / "verification.json").read_text()
     points = json.loads((tmp_path / "out" / "report.json").read_text())["verification"]["points"]
     status = {point["name"]: point["status"] for point in points}
     assert status["logits"] == status["runner"] == "not run"
