@@ -654,6 +654,7 @@ class Quantizer(Family, ABC):
         """Bits, group sizes and method, as `bundle.json` and reports state them."""
 
 
+Form = Literal["dynamic", "batch of one", "one token"]  # of programs: any length, also in operators of Vulkan, or fixed
 Need = Literal["int8 cache", "slide", "vision", "windows", "rounded inputs", "weights alone"]  # of an export
 
 
@@ -676,7 +677,7 @@ class Backend(Family, ABC):
     }
     note: ClassVar[str] = ""  # what a bundle of it says beside everything else
     cannot: ClassVar[Mapping[Need, str]] = {}  # why not, and what to do instead: asked before anything is quantized
-    one_token: ClassVar[bool] = False  # its programs read one token at a time, in fixed shapes
+    form: ClassVar[Form] = "dynamic"  # of the programs it lowers
     copies: ClassVar[int] = 1  # times the program's size that lowering takes of memory
 
     @abstractmethod

@@ -25,7 +25,7 @@ class CoreML(Backend):
         "lowered for CoreML, which runs on Apple's devices alone (iOS 18) and in fp16, one token at a time: the proof "
         "has not seen its logits and tokens"
     )
-    one_token = True
+    form = "one token"
     copies = 9  # coremltools holds weights in several forms: measured at 146 and 298 MB, 1.75 and 3.13 GB
     cannot = {  # ExecuTorch 1.4 with coremltools 9
         "rounded inputs": "does not round activations to 8 bits, as this quantizer does; use WeightOnly, or leave "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from phi3kit import executorch_ops
 from phi3kit.errors import UserError
-from phi3kit.export.stores import CacheType, FloatStore, Store, as_number, store
+from phi3kit.export.stores import FloatStore, Store, as_number
 from phi3kit.families import FixedCache, Heads, Seen
 from phi3kit.model.decoder import Block, Decoder
 
@@ -67,15 +67,15 @@ class DeviceCache(nn.Module, FixedCache):
     Args:
         net: whose attention stores into it.
         context: how many tokens each token sees at most, itself included.
-        kind: "float" or "int8".
+        store: what keeps each layer's keys and values.
         step: None: a conversation ends after `context` tokens. Otherwise it goes on, each token sees the last of them,
             and the buffers are rings with room for `step` more, the most that one pass may store.
     """
 
-    def __init__(self, net: Decoder, context: int, kind: CacheType = "float", step: int | None = None) -> None:
+    def __init__(self, net: Decoder, context: int, store: type[Store] = FloatStore, step: int | None = None) -> None:
         super().__init__()
         executorch_ops.register()
-        self.context, self.kind, self.slides = context, kind, step is not None
+        self.context, self.kind, self.slides = context, store.kind, step is not None
         self.room = context + (step or 0)
         self.first_1 = torch.tensor([0])  # position of the pass's first token
         self.start, self.new = 0, 0  # the same, and how many tokens come; symbols while exporting
@@ -84,7 +84,7 @@ class DeviceCache(nn.Module, FixedCache):
         self.stores = nn.ModuleDict()
         for layer, block in enumerate(net.layers):
             for number, heads in enumerate(cast(Block, block).self_attn.stores(net.dims.kv_heads)):
-                self.stores[f"{layer}_{number}"] = store(kind, self.room, heads, net.dims.head_width)
+                self.stores[f"{layer}_{number}"] = store(self.room, heads, net.dims.head_width)
 
     @property
     def length(self) -> int:

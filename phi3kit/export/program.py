@@ -12,7 +12,8 @@ from phi3kit.errors import UserError
 from phi3kit.export.device import for_device
 from phi3kit.export.device_cache import DeviceCache
 from phi3kit.export.one_token import OneTokenCache, keep_in_range
-from phi3kit.export.stores import CacheType
+from phi3kit.export.stores import STORES, BatchOfOneStore, CacheType
+from phi3kit.families import Form
 from phi3kit.model import Decoder
 from phi3kit.native_output import silenced
 
@@ -35,7 +36,7 @@ class Program(nn.Module):
         cache: keys and values in "float" or "int8"; None: int8 where the context is above 1024 tokens.
         at_end: a conversation that reaches the context fails, or "slide": it goes on for up to eight contexts, each
             token seeing the last `context`.
-        one_token: it reads one token at a time, for backends that want fixed shapes; its cache is float and ends.
+        form: as its backend wants it (`phi3kit.families.Form`); but for the first, its cache is float and ends.
 
     Raises:
         UserError: `context` is longer than the net's.
@@ -48,24 +49,24 @@ class Program(nn.Module):
         cache: CacheType | None = None,
         at_end: AtEnd = "fail",
         *,
-        one_token: bool = False,
+        form: Form = "dynamic",
     ) -> None:
         super().__init__()
         context = context_of(net, context)
         for_device(net)
-        self.net, self.one_token = net, one_token
-        kind = cache or cache_for(context)
+        self.net, self.form = net, form
+        store = BatchOfOneStore if form == "batch of one" else STORES[cache or cache_for(context)]
         self.cache: DeviceCache | OneTokenCache
-        if one_token:
+        if form == "one token":
             self.context, self.step = context, 1
             self.cache = OneTokenCache(net, context)
             keep_in_range(net)
         elif at_end == "slide":
             self.context, self.step = SLIDES * context, min(context, SLIDING_STEP)
-            self.cache = DeviceCache(net, context, kind, self.step)
+            self.cache = DeviceCache(net, context, store, self.step)
         else:
             self.context, self.step = context, context
-            self.cache = DeviceCache(net, context, kind)
+            self.cache = DeviceCache(net, context, store)
         # the list that the context asks for, and as many positions as a conversation may have
         self.net.position = net.position.fixed_for(context).fixed_for(self.context)
         self.eval().requires_grad_(False)
@@ -118,9 +119,9 @@ def trace(program: Program) -> torch.export.ExportedProgram:
     """The program as a graph, for any number of tokens up to its context, or for one."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    dim = torch.export.Dim
-    example = (torch.tensor([[1] if program.one_token else [1, 2, 3]]), torch.tensor([0]))
-    tokens = dim.STATIC if program.one_token else dim("tokens", min=1, max=program.step)
+    one_token, dim = program.form == "one token", torch.export.Dim
+    example = (torch.tensor([[1] if one_token else [1, 2, 3]]), torch.tensor([0]))
+    tokens = dim.STATIC if one_token else dim("tokens", min=1, max=program.step)
     shapes: tuple[Any, Any] = ({1: tokens}, {0: dim.STATIC})
     with silenced(), torch.no_grad(), sdpa_kernel([SDPBackend.MATH]):
         return torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
@@ -133,15 +134,15 @@ def metadata(program: Program, *, eos_ids: list[int], bos_id: int | None) -> dic
     length means "sliding window" to it: it is the most tokens that it gives to a program at once, or, where shapes are
     not dynamic, one by one.
     """
-    dims = program.net.dims
+    dims, one_token = program.net.dims, program.form == "one token"
     return {
-        "get_max_seq_len": program.context if program.one_token else program.step,
+        "get_max_seq_len": program.context if one_token else program.step,
         "get_max_context_len": program.context,
         "get_eos_ids": eos_ids,
         "get_bos_id": eos_ids[-1] if bos_id is None else bos_id,
         "get_vocab_size": dims.vocab_size,
         "get_n_layers": dims.n_layers,
-        "enable_dynamic_shape": not program.one_token,
+        "enable_dynamic_shape": not one_token,
         "use_kv_cache": True,
-        "use_sdpa_with_kv_cache": not program.one_token,
+        "use_sdpa_with_kv_cache": not one_token,
     }

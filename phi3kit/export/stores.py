@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,19 @@ LOWEST, HIGHEST = -128, 127
 
 
 class Store(nn.Module, ABC):
-    """Keys and values of up to N tokens."""
+    """Keys and values of up to N tokens.
+
+    Args:
+        context: N.
+        heads: key/value heads.
+        width: of one head.
+    """
+
+    kind: ClassVar[CacheType] = "float"
+
+    @abstractmethod
+    def __init__(self, context: int, heads: int, width: int) -> None:
+        super().__init__()
 
     @abstractmethod
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
@@ -58,16 +70,10 @@ class Store(nn.Module, ABC):
 
 @final
 class FloatStore(Store):
-    """In fp32: 8 K bytes for each token and head.
-
-    Args:
-        context: tokens it holds.
-        heads: key/value heads.
-        width: of one head.
-    """
+    """In fp32: 8 K bytes for each token and head."""
 
     def __init__(self, context: int, heads: int, width: int) -> None:
-        super().__init__()
+        super().__init__(context, heads, width)
         for name in ("keys", "values"):
             self.register_buffer(name, torch.zeros(heads, context, 1, width), persistent=False)
 
@@ -92,7 +98,7 @@ class BatchOfOneStore(Store):
     """In fp32, [1, N, G, K], for Vulkan: its kernels take a batch of one, and no factor on q.k but ``K ** -0.5``."""
 
     def __init__(self, context: int, heads: int, width: int) -> None:
-        super().__init__()
+        super().__init__(context, heads, width)
         for name in ("keys", "values"):
             self.register_buffer(name, torch.zeros(1, context, heads, width), persistent=False)
 
@@ -121,8 +127,10 @@ class Int8Store(Store):
     of 1,024 tokens.
     """
 
+    kind = "int8"
+
     def __init__(self, context: int, heads: int, width: int) -> None:
-        super().__init__()
+        super().__init__(context, heads, width)
         self.names = [f"{of}_{what}" for of in ("keys", "values") for what in ("int8", "zeros", "scales")]
         for name in self.names:
             shape = (heads, context, 1, width if name.endswith("int8") else 1)
@@ -201,6 +209,4 @@ def as_number(position_1: Tensor) -> int:
     return position  # type: ignore[return-value]
 
 
-def store(kind: CacheType, context: int, heads: int, width: int) -> Store:
-    """A new, empty one."""
-    return {"float": FloatStore, "int8": Int8Store}[kind](context, heads, width)
+STORES: dict[CacheType, type[Store]] = {"float": FloatStore, "int8": Int8Store}

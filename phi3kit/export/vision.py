@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from phi3kit.errors import UserError
 from phi3kit.export.device_cache import DeviceCache
 from phi3kit.export.program import Program, trace
+from phi3kit.export.stores import STORES
 from phi3kit.model import Decoder
 from phi3kit.native_output import silenced
 
@@ -72,7 +73,7 @@ class RowProgram(nn.Module):
     def __init__(self, text: Program) -> None:
         super().__init__()
         self.net = text.net
-        self.cache = DeviceCache(text.net, text.context, text.cache.kind)
+        self.cache = DeviceCache(text.net, text.context, STORES[text.cache.kind])
 
     def forward(self, rows_1TD: Tensor, input_pos_1: Tensor) -> Tensor:
         return self.net.logits(self._hidden(rows_1TD, input_pos_1)[:, -1])

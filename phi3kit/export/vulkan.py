@@ -25,6 +25,7 @@ class Vulkan(Backend):
     attend by windows or patterns within the context, or slide; see images. Apps link executorch-android-vulkan.
     """
 
+    form = "batch of one"
     cannot = {  # ExecuTorch 1.4: without a kernel, or lowered to what cannot be loaded
         "slide": "has no cache that slides; set at_end: fail, or leave backend out (XNNPACK)",
         "int8 cache": "keeps its cache in fp32 alone; set cache: float, or leave backend out (XNNPACK)",

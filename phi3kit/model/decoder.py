@@ -173,8 +173,8 @@ class Decoder(nn.Module):
         if self.logit_scale != 1.0:
             logits_BTV = logits_BTV * self.logit_scale
         if self.unused_ids:
-            ids_N = torch.tensor(self.unused_ids, device=logits_BTV.device)
-            logits_BTV = logits_BTV.index_fill(-1, ids_N, torch.finfo(logits_BTV.dtype).min)
+            ids_BTN = torch.tensor(self.unused_ids, device=logits_BTV.device).expand(*logits_BTV.shape[:-1], -1)
+            logits_BTV = logits_BTV.scatter(-1, ids_BTN, torch.finfo(logits_BTV.dtype).min)
         return logits_BTV
 
     def auxiliaries(self, real_BT: Tensor) -> Iterator[Auxiliary]:

@@ -91,8 +91,8 @@ def check_backend(build: Callable[[], Backend]) -> None:
     for need, why in build().cannot.items():
         require(need in get_args(Need), "a backend cannot do what exports may need", f"{need!r}: {get_args(Need)}")
         require(bool(why) and "\n" not in why, "what it cannot do is said in a line", f"{need}: {why!r}")
-    ordinary = runs and not build().one_token
-    program = Program(net, tokens_BT.shape[1], one_token=build().one_token)
+    ordinary = runs and build().form == "dynamic"
+    program = Program(net, tokens_BT.shape[1], form=build().form)
     traced = tiny.program(net, tokens_BT) if ordinary else trace(program)
     content = build().lower(traced, {"get_answer": 42})
     stray = delegates_of(content) - build().delegates

@@ -164,7 +164,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
     if stream.reused:
         print(f"  {stream.reused} parts were quantized already, from the same weights in the same way", flush=True)
     context = context_of(net, order.context)
-    program = Program(net, context, order.cache, order.at_end, one_token=order.backend.one_token)
+    program = Program(net, context, order.cache, order.at_end, form=order.backend.form)
     vision = None if net.vision_embed_tokens is None else VisionPrograms.of(program, order.crops)
     for note in notes(net):
         print(f"  {note}", flush=True)

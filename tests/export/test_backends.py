@@ -60,9 +60,14 @@ def test_a_backend_that_is_not_available_says_why_in_one_line(name, tmp_path, ca
 def test_a_quantized_program_becomes_one_vulkan_delegate(tmp_path):
     net = tiny.net()
     quantize_net(net, Int8DynamicInt4Weight(), [])
-    program = Program(net, 32)
-    model = tmp_path / "x.pte"
-    model.write_bytes(Vulkan().lower(trace(program), metadata(program, eos_ids=[7], bos_id=None)))
+    program = Program(net, 32, form=Vulkan.form)
+    traced, model = trace(program), tmp_path / "x.pte"
+    calls = [node for node in traced.graph.nodes if "custom_sdpa" in str(node.target)]
+    assert [node.args[0].meta["val"].shape[0] for node in calls] == [1, 1], (
+        "of a batch of one, a law of Vulkan's kernel"
+    )
+    assert all(len(node.args) == 7 and not node.kwargs for node in calls), "it takes no other scale than its own"
+    model.write_bytes(Vulkan().lower(traced, metadata(program, eos_ids=[7], bos_id=None)))
     assert facts(model).delegates == ["VulkanBackend"]
     assert facts(model).inputs == [("torch.int64", [1, 32]), ("torch.int64", [1])]
     assert facts(model).constants["get_eos_ids"] == 7
@@ -132,7 +137,7 @@ def test_coreml_without_coremltools_says_what_to_install(monkeypatch, tmp_path, 
 def test_a_quantized_program_becomes_one_coreml_delegate(tmp_path):
     net = tiny.net()
     quantize_net(net, WeightOnly(), [])
-    program = Program(net, 32, one_token=True)
+    program = Program(net, 32, form="one token")
     model = tmp_path / "x.pte"
     model.write_bytes(CoreML().lower(trace(program), metadata(program, eos_ids=[7], bos_id=None)))
     found = facts(model)
@@ -154,7 +159,7 @@ def test_coreml_asks_for_the_memory_that_its_copies_take():
 
 
 def test_a_net_that_coreml_has_no_operator_for_is_named():
-    program = Program(tiny.net(), 8, one_token=True)
+    program = Program(tiny.net(), 8, form="one token")
     program.net.norm = InverseHyperbolicSine()
     with pytest.raises(UserError, match=r"cannot lower this net \(.*asinh.*\); leave backend out \(XNNPACK\)"):
         CoreML().lower(trace(program), {})
@@ -166,7 +171,7 @@ class InverseHyperbolicSine(nn.Module):
 
 
 def test_truth_values_can_be_joined_for_coreml():
-    program = Program(tiny.net(), 8, one_token=True)
+    program = Program(tiny.net(), 8, form="one token")
     program.net.norm = FarFromZero()
     assert delegates_of(CoreML().lower(trace(program), {})) == {"CoreMLBackend"}
 
@@ -183,7 +188,7 @@ def test_an_export_that_cannot_run_here_says_what_was_not_proven(backend, tmp_pa
     found = bundle.read(tmp_path / "out")
     assert found.about["notes"] == [backend.note]
     assert found.about["program"]["delegates"] == [f"{name}Backend"]
-    at_once = 1 if backend.one_token else 32
+    at_once = 1 if backend.form == "one token" else 32
     assert f"at most {at_once} read at once" in (tmp_path / "out" / "verification.json").read_text()
     points = json.loads((tmp_path / "out" / "report.json").read_text())["verification"]["points"]
     status = {point["name"]: point["status"] for point in points}

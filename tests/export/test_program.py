@@ -151,3 +151,12 @@ def test_metadata_is_what_the_runner_reads():
     assert found["get_n_layers"] == 2
     assert found["enable_dynamic_shape"] is True
     assert found["use_kv_cache"] is True
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_a_batch_of_one_computes_the_same(scale):
+    net = tiny.net()
+    for block in net.layers:
+        block.self_attn.scale = scale or block.self_attn.scale
+    wanted = net(torch.tensor([ids(20)]))[0]
+    torch.testing.assert_close(Program(net, 64, form="batch of one").every_logit(ids(20)), wanted, atol=1e-4, rtol=1e-4)

@@ -52,7 +52,7 @@ def test_a_coreml_program_is_as_large_as_its_grids_say(options):
     net, quantizer = tiny.net(dims), WeightOnly(**options)
     said = sum(quantizer.bytes(net).values())
     quantizer.quantize(net)
-    written = len(CoreML().lower(trace(Program(net, 8, one_token=True)), {}))
+    written = len(CoreML().lower(trace(Program(net, 8, form="one token")), {}))
     assert said < written + 2048 * 256 // 32 * 2, "scales of the embedding are half of what eager ones are"
     assert written < said + 200_000, "the graph, and nothing else"
 

@@ -60,6 +60,7 @@ def sparse_mixer(scores_NE: Tensor, jitter: float, chosen: int, sample: bool) ->
         sample: draw each expert (training) instead of taking the best; draws come from torch's global generator.
     """
     taken_NE = torch.zeros_like(scores_NE, dtype=torch.bool)
+    experts_E = torch.arange(scores_NE.shape[-1], device=scores_NE.device)
     weights, experts = [], []
     for _ in range(chosen):
         out_NE, best_N1 = _out_of_the_running(scores_NE, taken_NE, jitter)
@@ -70,7 +71,7 @@ def sparse_mixer(scores_NE: Tensor, jitter: float, chosen: int, sample: bool) ->
         else:
             weights.append(gates_NE.gather(-1, best_N1))
         experts.append(best_N1)
-        taken_NE = taken_NE.scatter(-1, best_N1, True)
+        taken_NE = taken_NE | (experts_E == best_N1)
     return torch.cat(weights, dim=-1), torch.cat(experts, dim=-1)
 
 
