@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from phi3kit import executorch_ops
 from phi3kit.errors import UserError
@@ -154,13 +154,12 @@ class DeviceCache(nn.Module, FixedCache):
 
 
 _Held = list[tuple[Tensor, ...]]
-_Attend = Callable[..., Tensor]
 
 
 @final
 @dataclass(frozen=True)
 class _Attention:
-    """Attention of several sets of heads: of one token or many, without masks as long as none is needed.
+    """Attention of several sets of heads, without masks as long as none is needed.
 
     Exported, it is one choice for all sets, never two results alive at once: ExecuTorch 1.4 hands on a branch's own
     memory, which the branches of the next choice use too.
@@ -180,45 +179,40 @@ class _Attention:
     def __call__(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
         """The output of each set; no masks where they are never needed."""
         operands = (first_1, queries, masks, held)
-        if self.kind.attend_many is Store.attend_many:
-            return self._any(self.kind.attend, *operands)
-        one, many = partial(self._any, self.kind.attend), partial(self._any, self.kind.attend_many)
-        return _choose(queries[0].shape[1] == 1, one, many, operands)
-
-    def _any(
-        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
-    ) -> list[Tensor]:
-        operands = (first_1, queries, masks, held)
-        plain, masked = partial(self._plain, attend), partial(self._masked, attend)
         if not masks:
-            return plain(*operands)
-        return _choose(first_1[0] + queries[0].shape[1] <= self.reach, plain, masked, operands)
+            return self._plain(*operands)
+        return _choose(first_1[0] + queries[0].shape[1] <= self.reach, self._plain, self._masked, operands)
 
-    def _plain(
-        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
-    ) -> list[Tensor]:
+    def _plain(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
         return [
-            attend(q_1THK, first_1, None, self.scale, groups, *kept)
+            self.kind.attend(q_1THK, first_1, None, self.scale, groups, *kept)
             for q_1THK, kept, (groups, _) in zip(queries, held, self.shares, strict=True)
         ]
 
-    def _masked(
-        self, attend: _Attend, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held
-    ) -> list[Tensor]:
+    def _masked(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
         outputs = []
         for q_1THK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, self.shares, strict=True):
             if kinds == 1:
-                outputs.append(attend(q_1THK, first_1, mask_RN, self.scale, groups, *kept))
+                outputs.append(self.kind.attend(q_1THK, first_1, mask_RN, self.scale, groups, *kept))
                 continue
             # heads of one key/value head become rows, for each of which the mask has one
             rows_1RGK = q_1THK.unflatten(2, (groups, kinds)).transpose(2, 3).flatten(1, 2)
-            out_1RGK = attend(rows_1RGK, first_1, mask_RN, self.scale, groups, *kept)
+            out_1RGK = self.kind.attend(rows_1RGK, first_1, mask_RN, self.scale, groups, *kept)
             outputs.append(out_1RGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3))
         return outputs
 
 
 def _choose(condition: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
-    """What a program decides when it runs; eagerly, now."""
-    if torch.compiler.is_exporting():
-        return torch.cond(condition, yes, no, operands)
-    return (yes if condition else no)(*operands)
+    """What a program decides when it runs; eagerly, now.
+
+    ``torch.cond`` has dynamo read both branches first, which takes longer than all else that traces them; these need no
+    reading, since they see nothing but their operands.
+    """
+    if not torch.compiler.is_exporting():
+        return (yes if condition else no)(*operands)
+    flat, tree = tree_flatten(operands)
+
+    def of(branch: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *tensors: tuple(branch(*tree_unflatten(tensors, tree)))
+
+    return list(torch.ops.higher_order.cond(condition, of(yes), of(no), tuple(flat)))

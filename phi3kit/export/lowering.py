@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from unittest import mock
-
-from torch import fx
 
 from phi3kit.families import Programs
 
@@ -27,14 +24,12 @@ def lowered(programs: Programs, partitioner: Any, metadata: Mapping[str, Any]) -
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         constant_methods=dict(metadata),
     )
-    # it takes what only a branch of a branch uses for unused, and deletes it
-    with mock.patch.object(fx.GraphModule, "delete_all_unused_submodules"):
-        return edge.to_executorch(
-            ExecutorchBackendConfig(
-                extract_delegate_segments=True,
-                passes=[QuantFusionPass()],  # an embedding's lookup and scaling become one operator
-                do_quant_fusion_and_const_prop=True,
-                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
-                sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
-            )
+    return edge.to_executorch(
+        ExecutorchBackendConfig(
+            extract_delegate_segments=True,
+            passes=[QuantFusionPass()],  # an embedding's lookup and scaling become one operator
+            do_quant_fusion_and_const_prop=True,
+            memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+            sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
         )
+    )

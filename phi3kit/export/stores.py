@@ -60,13 +60,6 @@ class Store(nn.Module, ABC):
             held: what is.
         """
 
-    @staticmethod
-    def attend_many(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
-        """The same for more than one row, where another way is faster for them."""
-        raise NotImplementedError
-
 
 @final
 class FloatStore(Store):
@@ -122,9 +115,7 @@ class BatchOfOneStore(Store):
 class Int8Store(Store):
     """In 8 bits, each token's head with a scale and a zero of its own: 2 (K + 5) bytes for each token and head.
 
-    The query of a single token is rounded to 8 bits too. For many, keys and values become fp32 again, one layer's at a
-    time: where the processor is not an ARM, ExecuTorch's kernel for 8 bits takes seventeen times as long over a prompt
-    of 1,024 tokens.
+    Queries are rounded to 8 bits too, as they come.
     """
 
     kind = "int8"
@@ -158,18 +149,6 @@ class Int8Store(Store):
         )
         return _side_by_side(out_GRJK)
 
-    @staticmethod
-    def attend_many(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
-        if mask_RN is None:
-            room = held[0].shape[1]
-            end = as_number((first_1 + q_1RHK.shape[1]).clamp(max=room))  # a sum of tensors: of numbers none is lowered
-            torch._check(end >= 1)
-            torch._check(end <= room)
-            held = tuple(each.narrow(1, 0, end) for each in held)
-        return FloatStore.attend(q_1RHK, first_1, mask_RN, scale, groups, _widened(*held[:3]), _widened(*held[3:]))
-
 
 def _put(new_GT1X: Tensor, kept_GN1X: Tensor, start: int, places_T: Tensor | None) -> None:
     if places_T is None:
@@ -195,11 +174,6 @@ def rounded(x_GTJK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scales, zeros = decomposed.choose_qparams_per_token_asymmetric.default(x_GTJK, torch.int8)
     int8 = decomposed.quantize_per_token.default(x_GTJK, scales, zeros, LOWEST, HIGHEST, torch.int8)
     return int8, zeros.to(torch.int8), scales.to(torch.float32)
-
-
-def _widened(int8_GNJK: Tensor, zeros_GNJ1: Tensor, scales_GNJ1: Tensor) -> Tensor:
-    """The numbers that `rounded` rounded, in fp32."""
-    return (int8_GNJK.float() - zeros_GNJ1.float()) * scales_GNJ1
 
 
 def as_number(position_1: Tensor) -> int:
