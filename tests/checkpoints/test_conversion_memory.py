@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import subprocess
+import sys
 
 import pytest
-import torch
 from public_checkpoints import BASE, tensors, write_checkpoint
 
-from phi3kit.checkpoints import convert
 from phi3kit.checkpoints.copying import PIECE
 
 CONFIG = {**BASE, "vocab_size": 2**20, "hidden_size": 128}  # embedding and head: 256 MiB each
 MIB = 2**20
+CHILD = """
+import json, sys
+from pathlib import Path
+import torch
+from phi3kit.checkpoints import convert
 
-
-def resident() -> dict[str, int]:
-    """This process's memory in bytes, by kind (proc(5): RssAnon, RssFile)."""
+def resident():  # bytes, by kind (proc(5): RssAnon, RssFile)
     lines = Path("/proc/self/status").read_text().splitlines()
     return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.startswith("Rss")}
+
+def watch(written, size):
+    start = resident()
+    for n in written:
+        for kind, value in resident().items():
+            peak[kind] = max(peak.get(kind, 0), value - start[kind])
+        yield n
+
+peak = {}
+source, target, dtype = sys.argv[1:]
+convert(Path(source), Path(target), getattr(torch, dtype) if dtype else None, show=watch)
+print(json.dumps(peak))
+"""
 
 
 @pytest.fixture
@@ -27,18 +43,11 @@ def public(tmp_path):
 
 
 def test_memory_is_that_of_a_few_pieces(public, tmp_path):
-    for folder, out, dtype in (("public", "run", None), ("run", "back", None), ("run", "wide", torch.float32)):
-        peak: dict[str, int] = {}
-
-        def watch(written, size, peak=peak):
-            start = resident()
-            for n in written:
-                for kind, value in resident().items():
-                    peak[kind] = max(peak.get(kind, 0), value - start[kind])
-                yield n
-
-        convert(tmp_path / folder, tmp_path / out, dtype, show=watch)
+    """In a process of its own: what other tests freed in this one, the system may back with pages again."""
+    for folder, out, dtype in (("public", "run", ""), ("run", "back", ""), ("run", "wide", "float32")):
+        command = [sys.executable, "-c", CHILD, str(tmp_path / folder), str(tmp_path / out), dtype]
+        peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         seen = sum(path.stat().st_size for path in (tmp_path / out).glob("*.safetensors"))
         assert seen > 512 * MIB
-        assert peak["RssAnon"] < 32 * MIB, (out, peak)
-        assert peak["RssFile"] < 6 * PIECE, (out, peak)  # pieces of source and target, and read-ahead
+        assert 0 <= peak["RssAnon"] < 32 * MIB, (out, peak)
+        assert 0 < peak["RssFile"] < 6 * PIECE, (out, peak)  # pieces of source and target, and read-ahead
