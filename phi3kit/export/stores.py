@@ -61,21 +61,28 @@ class Store(nn.Module, ABC):
         """
 
 
+class _Fp32Store(Store, ABC):
+    """In two buffers of a shape."""
+
+    def __init__(self, *shape: int) -> None:
+        nn.Module.__init__(self)
+        for name in ("keys", "values"):
+            self.register_buffer(name, torch.zeros(shape), persistent=False)
+
+    def held(self) -> tuple[Tensor, ...]:
+        return self.get_buffer("keys"), self.get_buffer("values")
+
+
 @final
-class FloatStore(Store):
+class FloatStore(_Fp32Store):
     """In fp32: 8 K bytes for each token and head."""
 
     def __init__(self, context: int, heads: int, width: int) -> None:
-        super().__init__(context, heads, width)
-        for name in ("keys", "values"):
-            self.register_buffer(name, torch.zeros(heads, context, 1, width), persistent=False)
+        super().__init__(heads, context, 1, width)
 
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
         for new_1TGK, kept_GN1K in zip((k_1TGK, v_1TGK), self.held(), strict=True):
             _put(_apart(new_1TGK, new_1TGK.shape[2]), kept_GN1K, start, places_T)
-
-    def held(self) -> tuple[Tensor, ...]:
-        return self.get_buffer("keys"), self.get_buffer("values")
 
     @staticmethod
     def attend(
@@ -87,20 +94,15 @@ class FloatStore(Store):
 
 
 @final
-class BatchOfOneStore(Store):
+class BatchOfOneStore(_Fp32Store):
     """In fp32, [1, N, G, K], for Vulkan: its kernels take a batch of one, and no factor on q.k but ``K ** -0.5``."""
 
     def __init__(self, context: int, heads: int, width: int) -> None:
-        super().__init__(context, heads, width)
-        for name in ("keys", "values"):
-            self.register_buffer(name, torch.zeros(1, context, heads, width), persistent=False)
+        super().__init__(1, context, heads, width)
 
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
         for new_1TGK, kept_1NGK in zip((k_1TGK, v_1TGK), self.held(), strict=True):
             _put(new_1TGK.contiguous(), kept_1NGK, start, places_T)
-
-    def held(self) -> tuple[Tensor, ...]:
-        return self.get_buffer("keys"), self.get_buffer("values")
 
     @staticmethod
     def attend(
