@@ -43,11 +43,14 @@ def family_of(component: type) -> type | None:
 class Rotation(NamedTuple):
     """Cosines and sines for the tokens of one forward pass, each [B, T, R], magnitude included.
 
-    R is the number of rotated dimensions of a head; the two halves of R hold the same angles.
+    R is the number of rotated dimensions of a head; the two halves of R hold the same angles. A position that is
+    fixed for a device gives matrices, too, that turn heads by a right angle, one after the other, all the same: then R
+    is K, and what is not rotated has cosine 1 and sine 0.
     """
 
     cos_BTR: Tensor
     sin_BTR: Tensor
+    turns_KK: Iterator[Tensor] | None = None
 
 
 class Norm(nn.Module, Family, ABC):

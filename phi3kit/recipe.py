@@ -105,7 +105,8 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     for layer in layers:
         if layer.content.get("verb", verb) != verb:
             raise UserError(f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`")
-    inline = [part for layer in layers for part in ("--recipe", json.dumps(_with_full_paths(layer.content)))]
+    contents = [_over_those_before(layers[: number + 1]) for number in range(len(layers))]
+    inline = [part for content in contents for part in ("--recipe", json.dumps(_with_full_paths(content)))]
     try:
         config = parser.parse_args([*inline, *rest])
     except ArgumentError as error:
@@ -173,6 +174,15 @@ def read_layers(path: str | Path, below: tuple[Path, ...] = ()) -> list[Layer]:
 def _nearest_file(file: Path, folder: Path) -> str:
     names = [str(p.relative_to(folder)) for p in folder.glob("*.yaml")]
     return nearest(file.name, names) if names else ""
+
+
+def _over_those_before(layers: list[Layer]) -> dict[str, Any]:
+    """The last layer's content, with what the others say inside its mappings.
+
+    jsonargparse replaces a mapping whose keys it does not know (an export's ``net:``) as a whole.
+    """
+    merged, last = merge(layers), layers[-1].content
+    return {key: merged[key] if isinstance(value, dict) else value for key, value in last.items()}
 
 
 def merge(layers: list[Layer]) -> dict[str, Any]:

@@ -128,9 +128,11 @@ class DeviceCache(nn.Module, FixedCache):
         rules = [Sliding(heads.rule, self.context) if self.slides else heads.rule for heads in sets]
         reach = min(rule.reach for rule in rules)
         masks = [] if reach >= self.context and not self.slides else [self._mask(rule) for rule in rules]
+        kind, held = type(kept[0]), [each.held() for each in kept]
+        queries = [kind.arranged(heads.q_BTHK, heads.k_BTGK.shape[2]) for heads in sets]
         shares = [(heads.k_BTGK.shape[2], heads.rule.kinds) for heads in sets]
-        queries, held = [heads.q_BTHK for heads in sets], [each.held() for each in kept]
-        return _Attention(type(kept[0]), shares, scale, reach)(self.first_1, queries, masks, held)
+        outputs = _Attention(kind, shares, scale, reach)(self.first_1, queries, masks, held)
+        return [kind.side_by_side(out_CTJK) for out_CTJK in outputs]
 
     def _store(self, layer: int, number: int) -> Store:
         kept = self.stores[f"{layer}_{number}"]
@@ -185,20 +187,21 @@ class _Attention:
 
     def _plain(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
         return [
-            self.kind.attend(q_1THK, first_1, None, self.scale, groups, *kept)
-            for q_1THK, kept, (groups, _) in zip(queries, held, self.shares, strict=True)
+            self.kind.attend(q_CTJK, first_1, None, self.scale, *kept)
+            for q_CTJK, kept in zip(queries, held, strict=True)
         ]
 
     def _masked(self, first_1: Tensor, queries: list[Tensor], masks: list[Tensor], held: _Held) -> list[Tensor]:
         outputs = []
-        for q_1THK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, self.shares, strict=True):
+        for q_CTJK, mask_RN, kept, (groups, kinds) in zip(queries, masks, held, self.shares, strict=True):
             if kinds == 1:
-                outputs.append(self.kind.attend(q_1THK, first_1, mask_RN, self.scale, groups, *kept))
+                outputs.append(self.kind.attend(q_CTJK, first_1, mask_RN, self.scale, *kept))
                 continue
-            # heads of one key/value head become rows, for each of which the mask has one
-            rows_1RGK = q_1THK.unflatten(2, (groups, kinds)).transpose(2, 3).flatten(1, 2)
-            out_1RGK = self.kind.attend(rows_1RGK, first_1, mask_RN, self.scale, groups, *kept)
-            outputs.append(out_1RGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3))
+            # heads of one key/value head become rows, for each of which the mask has one: [C, T J, G / C, K]
+            share = groups // q_CTJK.shape[0]
+            rows_CRGK = q_CTJK.unflatten(2, (share, kinds)).transpose(2, 3).flatten(1, 2)
+            out_CRGK = self.kind.attend(rows_CRGK.contiguous(), first_1, mask_RN, self.scale, *kept)
+            outputs.append(out_CRGK.unflatten(1, (-1, kinds)).transpose(2, 3).flatten(2, 3))
         return outputs
 
 

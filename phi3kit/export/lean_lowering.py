@@ -1,6 +1,7 @@
 """ExecuTorch's lowering (1.4.1) with less memory and less time, for nets of billions of weights.
 
-Special here, because ExecuTorch offers no hooks for it: three of its habits are changed while `lean` is entered.
+Special here, because nothing offers hooks for it: five habits of ExecuTorch and torchao are changed while `lean` is
+entered.
 
 - It copies programs deeply, and the weights with them: twice all int8 weights for a moment. Nothing in lowering writes
   to a weight, so copies share them.
@@ -8,12 +9,16 @@ Special here, because ExecuTorch offers no hooks for it: three of its habits are
   are alike. Subgraphs of equal structure are transformed once; the others get the result with their own weights.
 - It traces the whole graph three times to decompose operators: without decomposing any, keeping what a partitioner
   wants kept, and once more for what it then does not want. The second alone changes the graph, where nothing is left.
+- It traces the whole graph again for each of six small rewritings of single operators, and for one of operators that
+  are not there. One pass does the six.
+- Tracing asks torchao for the shape of what is quantized or dequantized, and it computes all of it on tensors without
+  numbers to find that it is the input's.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -21,6 +26,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
+from torch.fx.passes.infra.pass_base import PassResult
 
 HELD = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -33,6 +39,8 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         release: gives memory of weights back that can be read again; called after each subgraph.
     """
     from executorch.backends.xnnpack._passes import XNNPACKPassManager
+    from executorch.exir.passes import LegalizePortableDimOrderPass
+    from executorch.exir.program import _program as exir
 
     original, known = XNNPACKPassManager.transform, {}
 
@@ -56,25 +64,102 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         last[:] = [decompose(self, table, **options)]
         return last[0]
 
+    rewritings, legalized = exir._get_aten_to_edge_passes, LegalizePortableDimOrderPass.call
+
+    def at_once(config: Any) -> tuple[list[Any], list[Any]]:
+        before, after = rewritings(config)
+        return _merged(before), after
+
+    def legalize(self: Any, module: fx.GraphModule) -> PassResult:
+        return legalized(self, module) if _has(module, self._target_ops) else PassResult(module, False)
+
     def itself(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         return tensor
 
     with (
         mock.patch.object(ExportedProgram, "run_decompositions", decomposed),
         mock.patch.object(XNNPACKPassManager, "transform", transform),
+        shapes_alone(),
+        mock.patch.object(
+            exir, "ReplaceViewOpsWithViewCopyOpsPass", return_value=lambda module: PassResult(module, False)
+        ),
+        mock.patch.object(exir, "_get_aten_to_edge_passes", at_once),
+        mock.patch.object(LegalizePortableDimOrderPass, "call", legalize),
         mock.patch.object(torch.Tensor, "__deepcopy__", itself),
         mock.patch.object(nn.Parameter, "__deepcopy__", itself),
     ):
         yield
 
 
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Tracing inside knows what quantizing and dequantizing give, without computing it on tensors without numbers."""
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torchao.quantization import quant_primitives as primitives
+
+    quantized, dequantized = primitives._quantize_affine_no_dtype_cast, primitives._dequantize_affine_no_dtype_check
+
+    def quantize(x: Tensor, *how: Any) -> Tensor:
+        return torch.empty_like(x) if isinstance(x, FakeTensor) else quantized(x, *how)
+
+    def dequantize(x: Tensor, *how: Any) -> Tensor:
+        return torch.empty_like(x, dtype=how[-1]) if isinstance(x, FakeTensor) else dequantized(x, *how)
+
+    with (
+        mock.patch.object(primitives, "_quantize_affine_no_dtype_cast", quantize),
+        mock.patch.object(primitives, "_dequantize_affine_no_dtype_check", dequantize),
+    ):
+        yield
+
+
 def _uses(program: ExportedProgram, table: Any) -> bool:
     """Whether any operator of a program, branches included, is in a table of decompositions."""
-    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
-    targets = {node.target for graph in graphs for node in graph.nodes if node.op == "call_function"}
-    return any(
-        target in table for target in targets - {torch.ops.aten.sym_size.int}
-    )  # which asks, and computes nothing
+    # sym_size asks, and computes nothing
+    return _has(program.graph_module, [target for target in table if target != torch.ops.aten.sym_size.int])
+
+
+def _has(module: fx.GraphModule, operators: Collection[Any]) -> bool:
+    """Whether any of some operators is in a graph, branches included."""
+    graphs = [each.graph for each in module.modules() if isinstance(each, fx.GraphModule)]
+    return any(node.target in operators for graph in graphs for node in graph.nodes if node.op == "call_function")
+
+
+def _merged(passes: Sequence[Any]) -> list[Any]:
+    """The same passes, those that rewrite operators one by one as a single one in the place of the first.
+
+    Each hands what it made to its ``super().call_operator``, which in a class that inherits from all of them is that of
+    the next.
+    """
+    from executorch.exir.pass_base import ExportPass
+    from executorch.exir.passes.normalize_transpose_pass import NormalizeTransposePass
+    from executorch.exir.passes.remove_mixed_type_operators import RemoveMixedTypeOperators
+    from executorch.exir.passes.replace_broken_ops_with_function_ops_pass import ReplaceBrokenOpsWithFunctionalOpsPass
+    from executorch.exir.passes.scalar_to_tensor_pass import ScalarToTensorPass
+    from executorch.exir.passes.sym_to_tensor_pass import SymToTensorPass
+
+    class UnsafeViews(ExportPass):
+        """The one rewriting of torch's pass for views that the others do not have."""
+
+        def call_operator(self, op: Any, args: Any, kwargs: Any, meta: Any) -> Any:
+            aten = torch.ops.aten
+            op = aten.view_copy.default if op == aten._unsafe_view.default else op
+            return super().call_operator(op, args, kwargs, meta)
+
+    kinds = (
+        NormalizeTransposePass,
+        ReplaceBrokenOpsWithFunctionalOpsPass,
+        ScalarToTensorPass,
+        SymToTensorPass,
+        RemoveMixedTypeOperators,
+    )
+    wanted = [kind.__name__ for kind in kinds]
+    names = [getattr(each, "__name__", type(each).__name__) for each in passes]  # most are wrapped in a function
+    places = [number for number, name in enumerate(names) if name in wanted]
+    if [names[place] for place in places] != wanted:
+        raise RuntimeError(f"ExecuTorch's passes are not those of 1.4.1: {names}")
+    merged = type("Rewritings", (UnsafeViews, *kinds), {})()
+    kept = [each for number, each in enumerate(passes) if number not in places]
+    return [*kept[: places[0]], merged, *kept[places[0] :]]
 
 
 def structure(program: ExportedProgram) -> str:

@@ -61,7 +61,7 @@ def reach(net: Decoder) -> int:
     for_device(net)
     asks, x_11D = _Asks(), torch.zeros(1, 1, net.dims.hidden_size, device="meta")
     rotation = net.position.fixed_for(1)(torch.zeros(1, 1, dtype=torch.int64))
-    on_meta = Rotation(*(each.to("meta") for each in rotation))
+    on_meta = Rotation(rotation.cos_BTR.to("meta"), rotation.sin_BTR.to("meta"))
     for block in net.layers:
         cast(Block, block).self_attn(x_11D, on_meta, None, asks)
     return asks.reach

@@ -34,12 +34,22 @@ def published() -> dict[str, dict[str, frozenset[str]]]:
 
 def used(model: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Operators and delegates that any method of a `.pte` calls."""
+    plans = _plans(model)
+    operators = (f"{op.name}.{op.overload}".rstrip(".") for plan in plans for op in plan.operators)
+    return frozenset(operators), frozenset(delegate.id for plan in plans for delegate in plan.delegates)
+
+
+def delegate_calls(model: Path) -> dict[str, int]:
+    """How many pieces of each method of a `.pte` a delegate computes; constant methods have none and are left out."""
+    return {plan.name: len(plan.delegates) for plan in _plans(model) if plan.delegates}
+
+
+def _plans(model: Path) -> list[Any]:
+    """Its methods."""
     with silenced():
         from executorch.exir._serialize._program import deserialize_pte_binary
 
-        plans = deserialize_pte_binary(_graphs(model)).program.execution_plan
-    operators = (f"{op.name}.{op.overload}".rstrip(".") for plan in plans for op in plan.operators)
-    return frozenset(operators), frozenset(delegate.id for plan in plans for delegate in plan.delegates)
+        return deserialize_pte_binary(_graphs(model)).program.execution_plan
 
 
 def _graphs(model: Path) -> bytes:

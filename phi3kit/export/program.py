@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from phi3kit.errors import UserError
 from phi3kit.export.device import for_device
 from phi3kit.export.device_cache import DeviceCache
+from phi3kit.export.lean_lowering import shapes_alone
 from phi3kit.export.one_token import OneTokenCache, keep_in_range
+from phi3kit.export.products import means_as_products
 from phi3kit.export.stores import STORES, BatchOfOneStore, CacheType
 from phi3kit.families import Form
 from phi3kit.model import Decoder
@@ -54,6 +56,8 @@ class Program(nn.Module):
         super().__init__()
         context = context_of(net, context)
         for_device(net)
+        if form == "dynamic":
+            means_as_products(net)
         self.net, self.form = net, form
         store = BatchOfOneStore if form == "batch of one" else STORES[cache or cache_for(context)]
         self.cache: DeviceCache | OneTokenCache
@@ -123,7 +127,7 @@ def trace(program: Program) -> torch.export.ExportedProgram:
     example = (torch.tensor([[1] if one_token else [1, 2, 3]]), torch.tensor([0]))
     tokens = dim.STATIC if one_token else dim("tokens", min=1, max=program.step)
     shapes: tuple[Any, Any] = ({1: tokens}, {0: dim.STATIC})
-    with silenced(), torch.no_grad(), sdpa_kernel([SDPBackend.MATH]):
+    with silenced(), torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), shapes_alone():
         return torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
 
 

@@ -28,7 +28,8 @@ def program_bytes(net: Decoder, quantizer: Quantizer | None, context: int) -> in
     """
     matrices = _matrices(net, quantizer)
     rest = sum(p.numel() for name, p in _parameters(net).items() if name.removesuffix(".weight") not in matrices)
-    tables = sum(table.numel() for table in net.position.fixed_for(context).buffers())
+    fixed = net.position.fixed_for(context).named_buffers()  # of its matrices, which are equal, a program holds one
+    tables = sum(table.numel() for name, table in fixed if not name.endswith("_KK"))
     return sum(matrices.values()) + FLOAT * (rest + tables) + GRAPH * len(net.layers)
 
 

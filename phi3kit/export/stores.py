@@ -5,7 +5,7 @@ extension/llm/custom_ops). Key/value heads are the operators' batch, [G, N, 1, K
 by side: where all heads of a token do, attention over 4096 tokens takes twice as long.
 
 Shapes: T new tokens, R rows of queries, N the context, G key/value heads, H query heads, J query heads of a key/value
-head, K head width; always one row.
+head, K head width; always one row. C is an operator's batch: G, or 1 for `BatchOfOneStore`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Store(nn.Module, ABC):
     """
 
     kind: ClassVar[CacheType] = "float"
+    apart: ClassVar[bool] = True  # whether key/value heads are the batch
 
     @abstractmethod
     def __init__(self, context: int, heads: int, width: int) -> None:
@@ -44,19 +45,32 @@ class Store(nn.Module, ABC):
     def held(self) -> tuple[Tensor, ...]:
         """What `attend` reads."""
 
+    @classmethod
+    def arranged(cls, x_1THK: Tensor, groups: int) -> Tensor:
+        """Heads as an operator takes them, [C, T, H / C, K]."""
+        if not cls.apart:
+            return x_1THK.contiguous()
+        # a view that infers T: XNNPACK takes no other where T varies
+        return x_1THK.view(-1, groups, x_1THK.shape[2] // groups, x_1THK.shape[3]).permute(1, 0, 2, 3).contiguous()
+
+    @classmethod
+    def side_by_side(cls, x_CTJK: Tensor) -> Tensor:
+        """All heads of a token, [1, T, H, K]."""
+        if not cls.apart:
+            return x_CTJK
+        groups, _, share, width = x_CTJK.shape
+        return x_CTJK.permute(1, 0, 2, 3).contiguous().view(1, -1, groups * share, width)
+
     @staticmethod
     @abstractmethod
-    def attend(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
-        """Attention over what is held, [1, R, H, K]; without a mask row r sees everything up to ``first + r``.
+    def attend(q_CRJK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
+        """Attention over what is held, as `q_CRJK`; without a mask row r sees everything up to ``first + r``.
 
         Args:
-            q_1RHK: queries.
+            q_CRJK: queries.
             first_1: position of the first.
             mask_RN: what is added to the scores.
             scale: factor on q.k before the softmax.
-            groups: G.
             held: what is.
         """
 
@@ -82,35 +96,32 @@ class FloatStore(_Fp32Store):
 
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
         for new_1TGK, kept_GN1K in zip((k_1TGK, v_1TGK), self.held(), strict=True):
-            _put(_apart(new_1TGK, new_1TGK.shape[2]), kept_GN1K, start, places_T)
+            _put(self.arranged(new_1TGK, new_1TGK.shape[2]), kept_GN1K, start, places_T)
 
     @staticmethod
-    def attend(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
+    def attend(q_CRJK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
         start = as_number(first_1) if mask_RN is None else 0
-        q_GRJK = _apart(q_1RHK, groups)
-        return _side_by_side(torch.ops.llama.custom_sdpa(q_GRJK, *held, start, mask_RN, 0.0, mask_RN is None, scale))
+        return torch.ops.llama.custom_sdpa(q_CRJK, *held, start, mask_RN, 0.0, mask_RN is None, scale)
 
 
 @final
 class BatchOfOneStore(_Fp32Store):
     """In fp32, [1, N, G, K], for Vulkan: its kernels take a batch of one, and no factor on q.k but ``K ** -0.5``."""
 
+    apart = False
+
     def __init__(self, context: int, heads: int, width: int) -> None:
         super().__init__(1, context, heads, width)
 
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
         for new_1TGK, kept_1NGK in zip((k_1TGK, v_1TGK), self.held(), strict=True):
-            _put(new_1TGK.contiguous(), kept_1NGK, start, places_T)
+            _put(self.arranged(new_1TGK, new_1TGK.shape[2]), kept_1NGK, start, places_T)
 
     @staticmethod
-    def attend(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
-        start, own = as_number(first_1) if mask_RN is None else 0, q_1RHK.shape[-1] ** -0.5
-        q_1RHK = q_1RHK if math.isclose(scale, own) else q_1RHK * (scale / own)
-        return torch.ops.llama.custom_sdpa(q_1RHK.contiguous(), *held, start, mask_RN, 0.0, mask_RN is None)
+    def attend(q_CRJK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
+        start, own = as_number(first_1) if mask_RN is None else 0, q_CRJK.shape[-1] ** -0.5
+        q_CRJK = q_CRJK if math.isclose(scale, own) else q_CRJK * (scale / own)
+        return torch.ops.llama.custom_sdpa(q_CRJK.contiguous(), *held, start, mask_RN, 0.0, mask_RN is None)
 
 
 @final
@@ -131,7 +142,7 @@ class Int8Store(Store):
             self.register_buffer(name, torch.zeros(shape, dtype=kind), persistent=False)
 
     def write(self, k_1TGK: Tensor, v_1TGK: Tensor, start: int, places_T: Tensor | None) -> None:
-        new = [each for x_1TGK in (k_1TGK, v_1TGK) for each in rounded(_apart(x_1TGK, x_1TGK.shape[2]))]
+        new = [each for x_1TGK in (k_1TGK, v_1TGK) for each in rounded(self.arranged(x_1TGK, x_1TGK.shape[2]))]
         for new_GT1X, kept_GN1X in zip(new, self.held(), strict=True):
             _put(new_GT1X, kept_GN1X, start, places_T)
 
@@ -139,17 +150,14 @@ class Int8Store(Store):
         return tuple(self.get_buffer(name) for name in self.names)
 
     @staticmethod
-    def attend(
-        q_1RHK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, groups: int, *held: Tensor
-    ) -> Tensor:
+    def attend(q_CRJK: Tensor, first_1: Tensor, mask_RN: Tensor | None, scale: float, *held: Tensor) -> Tensor:
         keys, k_zeros, k_scales, values, v_zeros, v_scales = held
-        queries, q_zeros, q_scales = rounded(_apart(q_1RHK, groups))
+        queries, q_zeros, q_scales = rounded(q_CRJK)
         start = as_number(first_1) if mask_RN is None else 0
         quantization = (q_zeros, q_scales, k_zeros, k_scales, v_zeros, v_scales)
-        out_GRJK = torch.ops.llama.custom_quantized_sdpa(
+        return torch.ops.llama.custom_quantized_sdpa(
             queries, keys, values, start, mask_RN, 0.0, mask_RN is None, scale, *quantization
         )
-        return _side_by_side(out_GRJK)
 
 
 def _put(new_GT1X: Tensor, kept_GN1X: Tensor, start: int, places_T: Tensor | None) -> None:
@@ -158,16 +166,6 @@ def _put(new_GT1X: Tensor, kept_GN1X: Tensor, start: int, places_T: Tensor | Non
     else:
         places_GT = places_T.expand(new_GT1X.shape[0], -1).contiguous()
         torch.ops.llama.update_cache_with_indices(new_GT1X, kept_GN1X, start, places_GT)
-
-
-def _apart(x_1THK: Tensor, groups: int) -> Tensor:
-    """Heads of one key/value head by themselves, [G, T, J, K]."""
-    return x_1THK[0].unflatten(1, (groups, -1)).transpose(0, 1).contiguous()
-
-
-def _side_by_side(x_GTJK: Tensor) -> Tensor:
-    """All heads of a token, [1, T, H, K]."""
-    return x_GTJK.transpose(0, 1).flatten(1, 2)[None]
 
 
 def rounded(x_GTJK: Tensor) -> tuple[Tensor, Tensor, Tensor]:

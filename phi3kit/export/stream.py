@@ -29,7 +29,7 @@ from phi3kit.model.source import Source
 from phi3kit.model.tensor_file import TensorFile
 
 FOLDER = "quantized"  # in the unfinished bundle
-FORMAT = 1  # of the keys: a change of what a key means is another format
+FORMAT = 2  # of the keys: a change of what a key means is another format
 SUFFIX, VISION = ".safetensors", "vision_embed_tokens"
 Told = Callable[[int, int, str], None]  # parts done, of so many, name of the next
 

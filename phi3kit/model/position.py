@@ -8,6 +8,7 @@ pass uses one, chosen by its longest sequence.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Literal, final
 
@@ -23,6 +24,9 @@ from phi3kit.records import Dims
 def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
     """Rotate the first R of K dimensions, first half paired with second half; the rest passes through."""
     cos, sin = rotation.cos_BTR.unsqueeze(2), rotation.sin_BTR.unsqueeze(2)
+    if rotation.turns_KK is not None:
+        turned = F.linear(x_BTHK, next(rotation.turns_KK).to(x_BTHK.dtype))
+        return x_BTHK * cos.to(x_BTHK.dtype) + turned * sin.to(x_BTHK.dtype)
     width = cos.shape[-1]
     turned, kept = x_BTHK[..., :width], x_BTHK[..., width:]
     first, second = turned.chunk(2, dim=-1)
@@ -57,14 +61,29 @@ class Table(nn.Module):
 
     def __init__(self, frequencies_F: Tensor, scale: float) -> None:
         super().__init__()
-        self.frequencies_F, self.scale = frequencies_F, scale
+        self.frequencies_F, self.scale, self.kept, self.turns = frequencies_F, scale, 0, 0
         self._fill(0, torch.device("cpu"))
+
+    def fix(self, length: int, dims: Dims) -> None:
+        """For a device: this long, and with a matrix for each time that a layer turns queries or keys.
+
+        XNNPACK (ExecuTorch 1.4) takes no halves of what has varying lengths; a product costs little and is exact. Those
+        that share a matrix it takes for one piece, whatever lies between them.
+        """
+        half, width = len(self.frequencies_F), dims.head_width
+        turn_KK, at = torch.zeros(width, width), torch.arange(half)
+        turn_KK[at, at + half], turn_KK[at + half, at] = -1.0, 1.0
+        self.kept, self.turns = width - 2 * half, 2 * dims.n_layers
+        for number in range(self.turns):
+            self.register_buffer(f"turn_{number}_KK", turn_KK.clone(), persistent=False)
+        self._fill(length, self.cos_SR.device)
 
     def _fill(self, length: int, device: torch.device) -> None:
         angles_SF = torch.arange(length, device="cpu").float()[:, None] * self.frequencies_F[None, :]
         angles_SR = torch.cat((angles_SF, angles_SF), dim=-1)
-        self.register_buffer("cos_SR", (angles_SR.cos() * self.scale).to(device), persistent=False)
-        self.register_buffer("sin_SR", (angles_SR.sin() * self.scale).to(device), persistent=False)
+        for name, of, unturned in (("cos_SR", angles_SR.cos(), 1.0), ("sin_SR", angles_SR.sin(), 0.0)):
+            numbers_SR = F.pad(of * self.scale, (0, self.kept), value=unturned)
+            self.register_buffer(name, numbers_SR.to(device), persistent=False)
 
     def reach(self, length: int, device: torch.device | None = None) -> None:
         """Make the table at least this long (at once twice as long as it was), on this device, in fp32."""
@@ -76,7 +95,9 @@ class Table(nn.Module):
     def forward(self, positions_BT: Tensor) -> Rotation:
         if not torch.compiler.is_exporting():
             self.reach(int(positions_BT.max()) + 1, positions_BT.device)
-        return Rotation(F.embedding(positions_BT, self.cos_SR), F.embedding(positions_BT, self.sin_SR))
+        turns = [self.get_buffer(f"turn_{number}_KK") for number in range(self.turns)]
+        cos_BTR, sin_BTR = F.embedding(positions_BT, self.cos_SR), F.embedding(positions_BT, self.sin_SR)
+        return Rotation(cos_BTR, sin_BTR, itertools.cycle(turns) if turns else None)
 
 
 @final
@@ -91,6 +112,7 @@ class RoPE(Position):
 
     def __init__(self, dims: Dims, theta: float = 10000.0, rotary_fraction: float = 1.0) -> None:
         super().__init__()
+        self.dims = dims
         self.table = Table(inverse_frequencies(_rotary_dim(dims, rotary_fraction), theta), 1.0)
 
     def forward(self, positions_BT: Tensor) -> Rotation:
@@ -98,7 +120,7 @@ class RoPE(Position):
 
     def fixed_for(self, context: int) -> RoPE:
         fixed = copy.deepcopy(self)
-        fixed.table.reach(context)
+        fixed.table.fix(context, self.dims)
         return fixed
 
 
@@ -141,7 +163,7 @@ class LongRoPE(Position):
                 raise UserError(
                     f"{name} has {len(factors)} numbers; a rotary width of {rotary_dim} needs {rotary_dim // 2}"
                 )
-        self.original_context = original_context
+        self.original_context, self.dims = original_context, dims
         self.use = use
         scale = magnitude(dims.context, original_context)
         tables = {
@@ -172,7 +194,7 @@ class LongRoPE(Position):
         fixed = copy.deepcopy(self)
         fixed.use = ("short", "long")[self.table_for(context)]
         fixed.tables = nn.ModuleDict({fixed.use: fixed._table(fixed.use)})
-        fixed._table(fixed.use).reach(context)
+        fixed._table(fixed.use).fix(context, self.dims)
         return fixed
 
 

@@ -42,6 +42,7 @@ def test_phi3_mini_at_its_true_size_by_recipe(repository, tmp_path):
     found = read_order(recipes.read("export", export.declare, ["--recipe", str(file), "--out", str(tmp_path / "out")]))
     assert isinstance(found.source, RandomSource)
     assert found.source.net.parameter_count() == 3_821_079_552
+    assert found.source.tensor("layers.0.mlp.down_proj.weight").float().std() == pytest.approx(0.02 / 8, rel=0.01)
     assert found.tokenizer.vocab_size <= 512
     assert room_for(found.source.section, found.quantizer).memory < 8e9
 

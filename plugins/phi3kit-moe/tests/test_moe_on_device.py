@@ -38,7 +38,7 @@ def test_a_quantizer_finds_every_expert_and_not_the_gate():
     parameters = sum(p.numel() for p in net.parameters())
     for_device(net)
     inside = {name for name, module in net.layers[0].mlp.named_modules() if isinstance(module, nn.Linear)}
-    assert inside == {f"experts.{e}.{part}" for e in range(4) for part in ("gate_up_proj", "down_proj")}
+    assert inside == {f"experts.{e}.{part}" for e in range(4) for part in ("gate_proj", "up_proj", "down_proj")}
     assert sum(p.numel() for p in net.parameters()) == parameters
     copied = copy.deepcopy(net)
     tokens_BT = tiny.batch().tokens_BT

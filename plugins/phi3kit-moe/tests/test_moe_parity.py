@@ -138,7 +138,7 @@ def sheet_rotation(fields: dict, length: int) -> tuple[torch.Tensor, torch.Tenso
 def test_rotation_is_the_sheets_under_at_and_over_the_switch(length):
     fields = config(**OTHER_SCALES)
     rotation = random_net(fields).position(torch.arange(length)[None])
-    for got_BTR, wanted_TR in zip(rotation, sheet_rotation(fields, length), strict=True):
+    for got_BTR, wanted_TR in zip(rotation[:2], sheet_rotation(fields, length), strict=True):
         torch.testing.assert_close(got_BTR[0].double(), wanted_TR, atol=1e-5, rtol=0)
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phi3kit.families import Router
+from phi3kit.model import GatedMLPApart
 
 
 @final
@@ -32,8 +33,13 @@ class DenseMixture(nn.Module):
         super().__init__()
         self.router = in_full(router)
         self.experts = nn.ModuleList(
-            Expert(gate_up_JD, down_DI) for gate_up_JD, down_DI in zip(gate_up_EJD, down_EDI, strict=True)
+            GatedMLPApart(linear(gate_up_JD), linear(down_DI))
+            for gate_up_JD, down_DI in zip(gate_up_EJD, down_EDI, strict=True)
         )
+        # an expert's weights are taken out of all by a product with a matrix of its own: XNNPACK takes no columns where
+        # N varies, and products that share a matrix for one piece
+        for e, pick_E in enumerate(torch.eye(len(self.experts), device="cpu")):
+            self.register_buffer(f"pick_{e}_1E", pick_E[None].clone(), persistent=False)
 
     @property
     def device_note(self) -> str:
@@ -41,27 +47,16 @@ class DenseMixture(nn.Module):
         return f"mixture of experts: a program runs all {len(self.experts)} for every token, chosen or not"
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        x_ND = x_BTD.flatten(0, -2)
+        x_ND = x_BTD.view(-1, x_BTD.shape[-1])
         weights_NK, experts_NK, _ = self.router(x_ND)
         of_NKE = experts_NK[..., None] == torch.arange(len(self.experts), device=x_ND.device)
         weights_NE = (weights_NK.to(x_ND.dtype)[..., None] * of_NKE).sum(1)
-        out_ND = torch.zeros_like(x_ND)
+        out_ND = None
         for e, expert in enumerate(self.experts):
-            out_ND = out_ND + expert(x_ND) * weights_NE[:, e, None]
-        return out_ND.view(x_BTD.shape)
-
-
-@final
-class Expert(nn.Module):
-    """``down(silu(gate(x)) * up(x))``."""
-
-    def __init__(self, gate_up_JD: Tensor, down_DI: Tensor) -> None:
-        super().__init__()
-        self.gate_up_proj, self.down_proj = linear(gate_up_JD), linear(down_DI)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        gate_NI, up_NI = self.gate_up_proj(x_ND).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate_NI) * up_NI)
+            given_ND = expert(x_ND) * F.linear(weights_NE, self.get_buffer(f"pick_{e}_1E").to(x_ND.dtype))
+            out_ND = given_ND if out_ND is None else out_ND + given_ND
+        assert out_ND is not None
+        return out_ND.view(x_BTD.shape[0], -1, x_BTD.shape[-1])
 
 
 @final
