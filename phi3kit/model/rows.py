@@ -10,9 +10,9 @@ from torch import Tensor, nn
 def apart(linear: nn.Linear, sizes: Sequence[int]) -> list[nn.Linear]:
     """Linear layers of `sizes` consecutive rows each, without gradients.
 
-    On devices: XNNPACK (ExecuTorch 1.4.1) cannot split what one matrix gives, so a net whose matrices give one thing each
-    is cut into fewer pieces. They share the memory of the one they come from, unless that is quantized: 4-bit rows are
-    packed from where their memory begins, not from where they do.
+    On devices: XNNPACK (ExecuTorch 1.4.1) cannot split what one matrix gives, so a net whose matrices give one thing
+    each is cut into fewer pieces. They share the memory of the one they come from, unless that is quantized: 4-bit rows
+    are packed from where their memory begins, not from where they do.
     """
     layers, start = [], 0
     for rows in sizes:
