@@ -98,7 +98,7 @@ def test_the_window_is_one_token_more_than_transformers_sees(tmp_path):
     public = write_checkpoint(tmp_path / "public", MODELS["mini-4k"])
     convert(public, tmp_path / "run")
     theirs, ours = opened(public), load_run(tmp_path / "run", torch.float32)
-    assert ours.layers[0].self_attn.window == 32
+    assert ours.layers[0].self_attn.mix.window == 32
     assert relative_difference(theirs, ours, 31) <= RELATIVE
     assert relative_difference(theirs, ours, 128) > 1e-3
     wider = write_checkpoint(tmp_path / "wider", {**BASE, "sliding_window": 32})

@@ -97,6 +97,17 @@ def test_parts_apart_are_rounded_as_whole():
     }
 
 
+def test_quantized_rows_have_memory_of_their_own():
+    """ExecuTorch packs a 4-bit matrix from where its memory begins: a lowered net was wrong by two deviations."""
+    net = tiny.net(DIMS)
+    Int8DynamicInt4Weight().quantize(net)
+    whole = net.layers[0].self_attn.qkv_proj
+    for part in apart(whole, [64, 32, 32]):
+        assert part.weight.qdata.storage_offset() == 0
+        assert part.weight.qdata.untyped_storage().nbytes() == part.weight.qdata.nbytes
+        assert part.weight.scale.storage_offset() == 0
+
+
 def test_trained_parts_are_not_held():
     """Only the rows are: a float matrix is gone as soon as a quantizer has replaced them."""
     net = tiny.net(DIMS)
