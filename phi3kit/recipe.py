@@ -177,12 +177,12 @@ def _nearest_file(file: Path, folder: Path) -> str:
 
 
 def _over_those_before(layers: list[Layer]) -> dict[str, Any]:
-    """The last layer's content, with what the others say inside its mappings.
+    """The last layer's content, its ``net:`` with what the others say inside it.
 
-    jsonargparse replaces a mapping whose keys it does not know (an export's ``net:``) as a whole.
+    jsonargparse replaces a mapping whose keys it does not know, as an export's is, as a whole.
     """
-    merged, last = merge(layers), layers[-1].content
-    return {key: merged[key] if isinstance(value, dict) else value for key, value in last.items()}
+    last = layers[-1].content
+    return {**last, "net": merge(layers)["net"]} if isinstance(last.get("net"), dict) else last
 
 
 def merge(layers: list[Layer]) -> dict[str, Any]:

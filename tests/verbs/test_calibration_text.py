@@ -11,6 +11,7 @@ from quantized_nets import rows_of_text
 
 from phi3kit import UserError
 from phi3kit.export.calibration import quantize_net
+from phi3kit.export.device import for_device
 from phi3kit.export.stream import Stream
 from phi3kit.export.survey import survey
 from phi3kit.model.source import RandomSource, whole_net
@@ -64,6 +65,7 @@ def test_a_streamed_survey_chooses_what_one_in_memory_does(tmp_path):
     streamed, whole = MixedPrecision("150KB"), MixedPrecision("150KB")
     survey(source, streamed, rows)
     net = whole_net(source)
+    for_device(net)  # a stream quantizes what a device computes: queries, keys and values each on their own
     quantize_net(net, whole, rows)
     got = Stream(source, streamed, tmp_path / "parts", rows).run()
     assert streamed.describe() == whole.describe()
