@@ -89,8 +89,10 @@ def child(name: str, options: argparse.Namespace) -> dict[str, float]:
 
 def ours(options: argparse.Namespace) -> dict[str, float]:
     """A program in ExecuTorch's Python runtime."""
+    from phi3kit.executorch_runtime import runtime
     from phi3kit.serve.bundle_engine import BundleEngine
 
+    runtime()  # imported before, as llama.cpp is
     warm(options.model)
     began = time.perf_counter()
     engine = BundleEngine(options.model)

@@ -96,12 +96,9 @@ class _Here:
     """The same program on this computer."""
 
     def __init__(self, model: Path) -> None:
-        from executorch.runtime import Runtime
+        from phi3kit.executorch_runtime import LoadedProgram
 
-        from phi3kit import executorch_ops
-
-        executorch_ops.register()
-        self.forward = Runtime.get().load_program(model).load_method("forward")
+        self.program = LoadedProgram(model)
 
     def logits(self, ids: Sequence[int]) -> Any:
         """As `arm_guest` has them, [T + 1, V]."""
@@ -113,7 +110,7 @@ class _Here:
     def _run(self, ids: list[int], at: int) -> Any:
         import torch
 
-        return self.forward.execute((torch.tensor([ids]), torch.tensor([at])))[0].clone()
+        return self.program.run("forward", torch.tensor([ids]), torch.tensor([at]))[0].clone()
 
 
 def _compare(

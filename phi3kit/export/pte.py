@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3kit import executorch_ops
+from phi3kit.executorch_runtime import LoadedProgram, backends
 from phi3kit.export.operators import used
-from phi3kit.native_output import silenced
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,9 @@ class Facts:
 
 def facts(model: Path) -> Facts:
     """Read a `.pte`. Raises RuntimeError or ValueError where ExecuTorch cannot."""
-    executorch_ops.register()
-    with silenced():
-        from executorch.runtime import Runtime
-
-        program = Runtime.get().load_program(model)
-        forward = program.metadata("forward")
-        constants = {}
-        for name in program.method_names:
-            if program.metadata(name).num_inputs():
-                continue
-            values = list(program.load_method(name).execute([]))
-            constants[name] = values[0] if len(values) == 1 else values
+    program = LoadedProgram(model)
+    forward = program.metadata("forward")
+    constants = {name: program.constant(name) for name in program.names if not program.metadata(name).num_inputs()}
     return Facts(
         constants=constants,
         inputs=_tensors(forward.input_tensor_meta(i) for i in range(forward.num_inputs())),
@@ -53,11 +43,7 @@ def facts(model: Path) -> Facts:
 
 def cannot_run(model: Path) -> str:
     """Why this computer's ExecuTorch cannot run a `.pte`; "" where it can."""
-    with silenced():
-        from executorch.runtime import Runtime
-
-        here = set(Runtime.get().backend_registry.registered_backend_names)
-    missing = sorted(used(model)[1] - here)
+    missing = sorted(used(model)[1] - backends())
     return f"ExecuTorch on this computer has no {', '.join(missing)}: try the program on a device" if missing else ""
 
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from phi3kit import executorch_ops
-from phi3kit.native_output import silenced
+from phi3kit.executorch_runtime import LoadedProgram
 
 Reads = Callable[[Sequence[int], int], Tensor]  # (ids, position of the first) -> logits of the last, [V]
 
@@ -30,19 +29,14 @@ class Forward:
     """
 
     def __init__(self, model: Path, step: int) -> None:
-        executorch_ops.register()
-        with silenced():
-            from executorch.runtime import Runtime
-
-            self._program = Runtime.get().load_program(model)
-            self._method = self._program.load_method("forward")
+        self._program = LoadedProgram(model)
         self._step = step
 
     def __call__(self, ids: Sequence[int], start: int) -> Tensor:
         """Read ids from position `start` on; logits of what follows, [V] fp32."""
         for at in range(0, len(ids), self._step):
             piece = torch.tensor([list(ids[at : at + self._step])])
-            outputs = self._method.execute((piece, torch.tensor([start + at])))
+            outputs = self._program.run("forward", piece, torch.tensor([start + at]))
         return outputs[0].reshape(-1).float().clone()
 
 

@@ -9,10 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from phi3kit import executorch_ops
 from phi3kit.errors import UserError
+from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.model.engine import Engine
-from phi3kit.native_output import silenced
 
 
 @final
@@ -28,11 +27,10 @@ class BundleEngine(Engine):
 
     def __init__(self, model: Path) -> None:
         try:
-            with silenced():
-                self._program = _load_program(model)
-                self._forward = self._program.load_method("forward")
-                self._context = int(self.constant("get_max_context_len"))
-                self._step = int(self.constant("get_max_seq_len"))
+            self._program = LoadedProgram(model)
+            self._program.load("forward")
+            self._context = int(self.constant("get_max_context_len"))
+            self._step = int(self.constant("get_max_seq_len"))
         except (RuntimeError, ValueError) as error:
             raise UserError(f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again") from error
         self._position = 0
@@ -49,26 +47,17 @@ class BundleEngine(Engine):
 
     def constant(self, name: str) -> Any:
         """Value of a constant method: a number, or a list where it returns several."""
-        values = self._program.load_method(name).execute([])
-        return values[0] if len(values) == 1 else list(values)
+        return self._program.constant(name)
 
     def ingest(self, ids: Sequence[int]) -> Tensor:
         """Read ids; logits of what follows, [V] fp32."""
         self.check_room(ids)
         for at in range(0, len(ids), self._step):
             piece = list(ids[at : at + self._step])
-            outputs = self._forward.execute((torch.tensor([piece]), torch.tensor([self._position])))
+            outputs = self._program.run("forward", torch.tensor([piece]), torch.tensor([self._position]))
             self._position += len(piece)
         return outputs[0].reshape(-1).float().clone()  # the output is the program's memory, used again next time
 
     def reset(self) -> None:
         """Begin at position 0 again; what is in the cache after it is never looked at."""
         self._position = 0
-
-
-def _load_program(model: Path) -> Any:
-    """The program, with the operators it needs registered."""
-    executorch_ops.register()
-    from executorch.runtime import Runtime
-
-    return Runtime.get().load_program(model)
