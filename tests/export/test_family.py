@@ -87,6 +87,7 @@ def test_the_lowered_program_is_proven(
     write_tokenizer(tmp_path, tokenizer)
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised))
+    print(f"{name}, context {context}, {cache} cache", *proof.lines(), sep="\n")  # pytest -rP shows it
     assert not proof.faults
     assert proof["logits"]["positions"] > (2 if context > ORIGINAL else 1) * context
     assert proof["template"]["conversations"] > 5

@@ -70,6 +70,7 @@ def test_the_lowered_methods_are_proven(net, memorised, tmp_path):
     write_tokenizer(tmp_path, tokenizer)
     promise = {"constants": constants, "delegates": sorted(XNNPACK().delegates)}
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised), vision)
+    print(*proof.lines(), sep="\n")  # pytest -rP shows it
     assert not proof.faults
     assert proof["runner"]["vision"]["images"] == 3
     assert proof["runner"]["vision"]["tokens"] > 3

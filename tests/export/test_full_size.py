@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -33,18 +34,20 @@ def most(process: subprocess.Popen[str], stage: list[str], over: threading.Event
 def test_phi3_mini_as_it_is(repository, tmp_path):
     recipe, out = repository / "recipes" / "phi3-mini" / "random-3.8b.yaml", tmp_path / "bundle"
     command = [sys.executable, "-m", "phi3kit.cli", "export", "--recipe", str(recipe), "--out", str(out)]
-    stage, over, peaks = ["start"], threading.Event(), dict[str, int]()
+    stage, over, peaks, began = ["start"], threading.Event(), dict[str, int](), time.monotonic()
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         watcher = threading.Thread(target=lambda: peaks.update(most(process, stage, over)), daemon=True)
         watcher.start()
         assert process.stdout is not None
         for line in process.stdout:
+            print(f"{time.monotonic() - began:6.0f} s  {line}", end="")  # pytest -rP shows it
             if line.startswith("export ["):
                 stage[0] = line.split("] ")[1].split()[0]
         assert process.wait() == 0, (tmp_path / "errors").read_text()[-3000:]
     over.set()
     watcher.join()
+    print(f"{time.monotonic() - began:6.0f} s; most bytes resident: {peaks}")
     assert max(peaks["quantize"], peaks["lower"]) < MEMORY, peaks
     found = bundle.read(out)
     model = out / found.about["model"]
