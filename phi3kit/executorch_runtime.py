@@ -7,11 +7,15 @@ three compiled libraries.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from phi3kit.native_output import silenced
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPERATORS = (
     "kernels/quantized/libquantized_ops_aot_lib.so",  # embeddings of few bits
@@ -65,6 +69,22 @@ class LoadedProgram:
         """What a method without inputs returns: a number, or a list where it returns several."""
         values = self.run(name)
         return values[0] if len(values) == 1 else values
+
+    def read(self, ids: Sequence[int], start: int, step: int) -> Tensor:
+        """Have a language model read ids at the positions from `start` on; logits of what follows, [V] fp32.
+
+        Args:
+            ids: at least one.
+            start: after what it has read before.
+            step: the most ids that ``forward(tokens, input_pos)`` takes at once.
+        """
+        import torch
+
+        for at in range(0, len(ids), step):
+            piece_1T = torch.tensor([list(ids[at : at + step])])
+            outputs = self.run("forward", piece_1T, torch.tensor([start + at]))
+        logits_V: Tensor = outputs[0].reshape(-1).float()
+        return logits_V.clone()
 
 
 def backends() -> set[str]:

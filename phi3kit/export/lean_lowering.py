@@ -1,6 +1,6 @@
 """ExecuTorch's lowering (1.4.1) with less memory and less time, for nets of billions of weights.
 
-Special here, because nothing offers hooks for it: five habits of ExecuTorch and torchao are changed while `lean` is
+Special here, because nothing offers hooks for it: six habits of ExecuTorch and torchao are changed while `lean` is
 entered.
 
 - It copies programs deeply, and the weights with them: twice all int8 weights for a moment. Nothing in lowering writes
@@ -13,6 +13,8 @@ entered.
   are not there. One pass does the six.
 - Tracing asks torchao for the shape of what is quantized or dequantized, and it computes all of it on tensors without
   numbers to find that it is the input's.
+- It keeps every subgraph it made, packed weights included, for as long as the process lives: torch's memory of what was
+  traced knows them, and so does what notes why the partitioner left an operator alone.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         release: gives memory of weights back that can be read again; called after each subgraph.
     """
     from executorch.backends.xnnpack._passes import XNNPACKPassManager
+    from executorch.exir.backend import utils as partitioning
     from executorch.exir.passes import LegalizePortableDimOrderPass
     from executorch.exir.program import _program as exir
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     original, known = XNNPACKPassManager.transform, {}
 
@@ -76,6 +80,9 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
     def itself(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         return tensor
 
+    def unsaid(self: Any, node: fx.Node, reason: str) -> None:
+        """Notes nothing."""
+
     with (
         mock.patch.object(ExportedProgram, "run_decompositions", decomposed),
         mock.patch.object(XNNPACKPassManager, "transform", transform),
@@ -87,8 +94,13 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         mock.patch.object(LegalizePortableDimOrderPass, "call", legalize),
         mock.patch.object(torch.Tensor, "__deepcopy__", itself),
         mock.patch.object(nn.Parameter, "__deepcopy__", itself),
+        mock.patch.object(partitioning.WhyNoPartition, "__call__", unsaid),
     ):
-        yield
+        try:
+            yield
+        finally:
+            FakeTensorMode.cache_clear()
+            partitioning.is_same_node.cache_clear()
 
 
 @contextlib.contextmanager

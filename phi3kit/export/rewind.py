@@ -2,42 +2,17 @@
 
 Apps that keep the history themselves do (react-native-executorch): after an answer they go back to the end of the
 question and read the answer as the template renders it, which may be other ids than were generated. TextLLMRunner does
-not, so ``forward`` is called directly.
+not, so ``forward`` is called directly (`LoadedProgram.read`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from phi3kit.executorch_runtime import LoadedProgram
-
 Reads = Callable[[Sequence[int], int], Tensor]  # (ids, position of the first) -> logits of the last, [V]
-
-
-@final
-class Forward:
-    """``forward`` of a `.pte`, at any position.
-
-    Args:
-        model: the `.pte`.
-        step: the most ids it reads at once.
-    """
-
-    def __init__(self, model: Path, step: int) -> None:
-        self._program = LoadedProgram(model)
-        self._step = step
-
-    def __call__(self, ids: Sequence[int], start: int) -> Tensor:
-        """Read ids from position `start` on; logits of what follows, [V] fp32."""
-        for at in range(0, len(ids), self._step):
-            piece = torch.tensor([list(ids[at : at + self._step])])
-            outputs = self._program.run("forward", piece, torch.tensor([start + at]))
-        return outputs[0].reshape(-1).float().clone()
 
 
 class Again(NamedTuple):

@@ -10,17 +10,19 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.export.activation_step import activation_step
 from phi3kit.export.program import Program
 from phi3kit.export.pte import facts
 from phi3kit.export.released import released
-from phi3kit.export.rewind import Again, Forward, check_rewind, difference, read_again
+from phi3kit.export.rewind import Again, check_rewind, difference, read_again
 from phi3kit.export.runner import Runner, Turn
 from phi3kit.model.engine import Engine
 
@@ -132,7 +134,7 @@ def check_program(
     forced = [*heard.whole[: effort.forced], _long(heard.whole, min(reference.context, effort.longest))]
     read = released(lambda: _read(open_engine(), forced, heard.long))
     again = _conversations(heard, reference)
-    read_anew = released(lambda: read_again(Forward(model, reference.step), again))
+    read_anew = released(lambda: read_again(partial(LoadedProgram(model).read, step=reference.step), again))
     eager = Eager(reference)
     step = activation_step(
         reference, {tuple(ids): eager.logits(ids) for ids in forced[: effort.moved]}, moves=effort.moves

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor
 
 from phi3kit.errors import UserError
@@ -52,11 +51,9 @@ class BundleEngine(Engine):
     def ingest(self, ids: Sequence[int]) -> Tensor:
         """Read ids; logits of what follows, [V] fp32."""
         self.check_room(ids)
-        for at in range(0, len(ids), self._step):
-            piece = list(ids[at : at + self._step])
-            outputs = self._program.run("forward", torch.tensor([piece]), torch.tensor([self._position]))
-            self._position += len(piece)
-        return outputs[0].reshape(-1).float().clone()  # the output is the program's memory, used again next time
+        logits_V = self._program.read(ids, self._position, self._step)
+        self._position += len(ids)
+        return logits_V
 
     def reset(self) -> None:
         """Begin at position 0 again; what is in the cache after it is never looked at."""

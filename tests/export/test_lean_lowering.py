@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 from pathlib import Path
 
@@ -81,3 +82,17 @@ def test_the_same_program_as_executorch_makes_by_itself(tmp_path: Path, monkeypa
     one, other = BundleEngine(plain), BundleEngine(shared)
     assert torch.equal(one.ingest(IDS), other.ingest(IDS))
     assert torch.equal(one.ingest([4]), other.ingest([4]))
+
+
+def subgraphs_alive() -> int:
+    gc.collect()
+    return sum(type(each).__name__ == "LoweredBackendModule" for each in gc.get_objects())
+
+
+def test_nothing_is_kept_once_the_file_is_written(tmp_path: Path):
+    """torch's and ExecuTorch's memories of what was traced hold whole subgraphs, with packed weights."""
+    before, reference = subgraphs_alive(), program(1)
+    traced = trace(reference)
+    XNNPACK().write(traced, metadata(reference, eos_ids=[3], bos_id=None), tmp_path / "net.pte")
+    del traced
+    assert subgraphs_alive() <= before

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from phi3kit import bundle
+from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.export import Program
 from phi3kit.export.proof import runner_point
-from phi3kit.export.rewind import Again, Forward, check_rewind, read_again
+from phi3kit.export.rewind import Again, check_rewind, read_again
 from phi3kit.model import GroupedQueryAttention
 from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.testing import tiny
@@ -86,7 +87,7 @@ def test_a_program_that_does_not_go_back_is_found_out(tiny_bundle, tiny_run):
         if point["name"] == "logits"
     )
     reference = export.quantized(source_of(tiny_run), Int8DynamicInt4Weight(), None)
-    forward = Forward(found.model, reference.step)
+    forward = partial(LoadedProgram(found.model).read, step=reference.step)
     asked = [Again.of(ids(20), ids(8, 1), ids(12, 2), reference.context, reference.step)]
     for reads, holds in ((forward, True), (Appends(forward), False)):
         check = check_rewind(read_again(reads, asked), reference.every_logit, asked, logits["activation_step"])
