@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import resource
 import subprocess
 import sys
 
@@ -12,7 +11,22 @@ import yaml
 
 from phi3kit import cli
 
-PROMISED = 6.0  # seconds, imports included
+# packages that take a second or more to import, or bring one that does
+SLOW = {
+    "datasets",
+    "datatrove",
+    "executorch",
+    "litdata",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "spacy",
+    "torchao",
+    "torchvision",
+    "transformers",
+}
 
 GOOD = {
     "verb": "fit",
@@ -199,14 +213,18 @@ def test_recipe_that_does_not_exist(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["fit", "--help"], ["fit", "--no_such", "3"], ["plugins", "--check"]])
-def test_answer_takes_less_than_promised(arguments):
-    """Processor time of the best of three fresh processes: waiting for a busy machine does not count."""
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "phi3kit.cli", *arguments], capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if seconds[-1] < PROMISED:
-            break
-    assert min(seconds) < PROMISED, seconds
+def test_answer_imports_no_more_than_torch_and_lightning(arguments):
+    """How long that takes is measured by benchmarks/start_up.py; what would make it longer is known by name."""
+    script = f"""
+import contextlib, io, sys
+from phi3kit import cli
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.suppress(SystemExit):
+        cli.main({arguments!r})
+print("loaded:", *sorted({{name.partition(".")[0] for name in sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    said, *loaded = done.stdout.split()
+    assert said == "loaded:"
+    assert {"torch", "lightning"} <= set(loaded)
+    assert not SLOW & set(loaded)
