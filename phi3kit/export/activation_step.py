@@ -10,48 +10,67 @@ number per token is rounded one step differently.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from phi3kit.export.program import Program
+from phi3kit.export.readings import Change, Reading, read
 
 LEVELS = 255  # steps between the smallest and the largest of 256 values
 FLOAT_STEP = 1e-4  # without rounding, logits agree to this share of the largest
 
 
-def activation_step(
-    program: Program, said: Mapping[tuple[int, ...], Tensor], *, moves: int = 200, seed: int = 0
-) -> float:
-    """Largest change of any logit over `moves` trials, each with another layer, sequence and choice of numbers.
+@final
+class Trials:
+    """Changes of readings that tell one activation step.
 
-    Half of the trials move the input of the first quarter of the layers: what is moved early has more layers to grow
-    in. The largest of few trials is less than that of the many that are compared with it, so a share of
-    ``1 / sqrt(moves)`` is added. For a net without 8-bit activations: 1e-4 of its largest logit.
+    Half of them move the input of the first quarter of the layers: what is moved early has more layers to grow in.
 
     Args:
         program: the quantized net, run eagerly.
-        said: sequences of ids to run it on, each with its logits [T, V].
-        moves: how many trials; they take most of the time, one forward pass each.
+        readings: numbers of the readings that are changed, with their ids read from position 0 on.
+        count: how many trials, each with another layer, reading and choice of numbers.
         seed: of the choices.
     """
-    layers = [m for m in program.net.modules() if isinstance(m, nn.Linear) and rounds_its_input(m)]
-    if not layers:
-        return FLOAT_STEP * max(float(logits_TV.abs().max()) for logits_TV in said.values())
-    choose = random.Random(seed)
-    generator = torch.Generator().manual_seed(seed)
-    sequences, largest = list(said), 0.0
-    for trial in range(moves):
-        ids = choose.choice(sequences)
-        layer = layers[int(len(layers) * (trial / moves) ** 2)]
-        hook = layer.register_forward_pre_hook(lambda module, inputs: (_moved(inputs[0], generator),))
-        try:
-            moved_TV = program.every_logit(list(ids))
-        finally:
-            hook.remove()
-        largest = max(largest, float((moved_TV - said[ids]).abs().max()))
-    return largest * (1 + moves**-0.5)
+
+    def __init__(self, program: Program, readings: Sequence[int], count: int = 200, seed: int = 0) -> None:
+        layers = [m for m in program.net.modules() if isinstance(m, nn.Linear) and rounds_its_input(m)]
+        choose = random.Random(seed)
+        moved = partial(_moved, generator=torch.Generator().manual_seed(seed))
+        self.changes = [
+            Change(choose.choice(readings), layers[int(len(layers) * (trial / count) ** 2)], moved)
+            for trial in range(count if layers else 0)
+        ]
+
+    def step(self, said: Sequence[Tensor], moved: Iterable[Tensor]) -> float:
+        """The largest change of any logit; for a net without 8-bit activations 1e-4 of its largest logit.
+
+        The largest of few trials is less than that of the many that are compared with it, so a share of
+        ``1 / sqrt(count)`` is added.
+
+        Args:
+            said: logits of every reading, [T, V].
+            moved: of every change.
+        """
+        if not self.changes:
+            return FLOAT_STEP * max(float(logits_TV.abs().max()) for logits_TV in said)
+        apart = [
+            float((moved_TV - said[change.of]).abs().max())
+            for change, moved_TV in zip(self.changes, moved, strict=True)
+        ]
+        return max(apart) * (1 + len(apart) ** -0.5)
+
+
+def activation_step(program: Program, sequences: Sequence[Sequence[int]]) -> float:
+    """One activation step of a net that reads some ids."""
+    trials = Trials(program, range(len(sequences)))
+    said = read(program, list(map(Reading, sequences)), trials.changes)
+    return trials.step(list(islice(said, len(sequences))), said)
 
 
 def rounds_its_input(layer: nn.Linear) -> bool:

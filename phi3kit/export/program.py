@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, final
 
 import torch
@@ -14,6 +13,7 @@ from phi3kit.export.device_cache import DeviceCache
 from phi3kit.export.lean_lowering import shapes_alone
 from phi3kit.export.one_token import OneTokenCache, keep_in_range
 from phi3kit.export.products import means_as_products
+from phi3kit.export.readings import Reading, read
 from phi3kit.export.stores import STORES, BatchOfOneStore, CacheType
 from phi3kit.families import Form
 from phi3kit.model import Decoder
@@ -79,23 +79,15 @@ class Program(nn.Module):
         """Store tokens from position `input_pos` on; logits of the last one, [1, V] fp32."""
         return self.net.logits(self._hidden(tokens_1T, input_pos_1)[:, -1])
 
-    @torch.no_grad()
     def every_logit(self, ids: list[int], start: int = 0) -> Tensor:
         """Eagerly: store `ids` from position `start` on; logits of each, [T, V]."""
-        return torch.cat([self.net.logits(hidden_TD) for hidden_TD in self._eagerly(ids, start)])
+        (logits_TV,) = read(self, [Reading(ids, start)])
+        return logits_TV
 
-    @torch.no_grad()
-    def store(self, ids: list[int], start: int = 0) -> None:
-        """Eagerly: store `ids` from position `start` on, without logits."""
-        for _ in self._eagerly(ids, start):
-            pass
-
-    def _eagerly(self, ids: list[int], start: int) -> Iterator[Tensor]:
-        """The last layer's output, [T, D], of as many ids at a time as the program reads at once."""
-        for at in range(0, len(ids), self.step):
-            with silenced():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
-                hidden_1TD = self._hidden(torch.tensor([ids[at : at + self.step]]), torch.tensor([start + at]))
-            yield hidden_1TD[0]
+    def clear(self) -> None:
+        """Empty the cache. Conversations need no such thing: what is left of others is never looked at."""
+        for buffer in self.cache.buffers():
+            buffer.zero_()
 
     def _hidden(self, tokens_1T: Tensor, input_pos_1: Tensor) -> Tensor:
         start = self.cache.begin(input_pos_1, tokens_1T.shape[1])

@@ -229,6 +229,14 @@ def _end(check: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _far(check: Mapping[str, Any]) -> list[str]:
+    """Of `far.check_far`."""
+    return [
+        f"the last positions, from {check['start']} on: {check['tokens']} tokens one by one and at once, logits within "
+        f"{check['largest_difference']:.2g}"
+    ]
+
+
 def _vision(check: Mapping[str, Any]) -> list[str]:
     """Of `vision_runner.check_vision`."""
     return [
@@ -242,4 +250,4 @@ def _any_check(check: Mapping[str, Any]) -> list[str]:
     return [check["told"]] if "told" in check else []
 
 
-TOLD = {"runner": _greedy, "second_turn": _second_turn, "rewind": _rewind, "end": _end, "vision": _vision}
+TOLD = {"runner": _greedy, "second_turn": _second_turn, "rewind": _rewind, "end": _end, "far": _far, "vision": _vision}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phi3kit.errors import UserError
 from phi3kit.export.program import Program
+from phi3kit.export.readings import Reading, read
 from phi3kit.export.released import released
 from phi3kit.measures import kl_divergence, perplexity, token_log_probs, top1_agreement
 from phi3kit.model.engine import Engine
@@ -47,7 +48,7 @@ def kept(logits: Iterable[Tensor], rows: Sequence[Tensor], vocab_size: int, file
 
 def of_net(program: Program, rows: Sequence[Tensor]) -> Iterator[Tensor]:
     """The quantized net's logits, run eagerly, of each row but its last token, [T - 1, V]."""
-    return (program.every_logit(row_T[:-1].tolist()) for row_T in rows)
+    return read(program, [Reading(row_T[:-1].tolist()) for row_T in rows])
 
 
 def of_engine(open_engine: Callable[[], Engine], rows: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor
 
 from phi3kit.executorch_runtime import LoadedProgram
-from phi3kit.export.activation_step import activation_step
+from phi3kit.export.activation_step import Trials
+from phi3kit.export.far import Far, check_far, read_far
 from phi3kit.export.program import Program
 from phi3kit.export.pte import facts
+from phi3kit.export.readings import Reading, read
 from phi3kit.export.released import released
 from phi3kit.export.rewind import Again, check_rewind, difference, read_again
 from phi3kit.export.runner import Runner, Turn
@@ -44,7 +47,8 @@ class Effort:
         longest: tokens of the one long sequence that is teacher-forced after them, in long contexts.
         moves: trials of the activation step.
         moved: of the teacher-forced sequences are tried.
-        end: tokens of the longest prompt, at most; None: up to the end of the context.
+        end: tokens of the longest prompt, at most; None: up to the end of the context. Where that is further on, ids at
+            its last positions are read by themselves (`far`).
     """
 
     prompts: int
@@ -58,31 +62,47 @@ class Effort:
     def worth(cls, program: Program) -> Effort:
         """Less for nets of which a single pass takes many seconds, and attention over thousands of tokens an hour."""
         large = program.net.parameter_count() > LARGE
-        return cls(6, 3, 256, 24, 4, 1024) if large else cls(20, 6, 1024, 200, 7, None)
+        return cls(6, 3, 256, 24, 4, 512) if large else cls(20, 6, 1024, 200, 7, None)
 
 
 @final
 class Eager:
-    """The quantized net in PyTorch. What it says is computed once.
+    """What the quantized net says in PyTorch, all of it read at once.
 
     Args:
         program: the net in its device form.
+        forced: sequences of ids, the first of which also measure one activation step.
+        others: sequences.
+        end: one more, after whose last ids alone logits are wanted.
+        count: so many.
+        far: what is read at the end of the context, if anything.
+        effort: how much is moved for the activation step.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self._said: dict[tuple[int, ...], Tensor] = {}
+    def __init__(
+        self,
+        program: Program,
+        forced: Sequence[list[int]],
+        others: Sequence[list[int]],
+        end: list[int],
+        count: int,
+        far: Far | None,
+        effort: Effort,
+    ) -> None:
+        wanted = list(dict.fromkeys(map(tuple, [*forced, *others])))
+        first = [] if far is None else far.readings()
+        readings = [*first, *map(Reading, wanted), Reading(end, last=count)]
+        trials = Trials(program, range(len(first), len(first) + min(len(forced), effort.moved)), effort.moves)
+        program.clear()
+        said = read(program, readings, trials.changes)
+        logits = list(islice(said, len(readings)))
+        self.step = trials.step(logits, said)
+        self.far_TV, self.end_TV = logits[max(len(first) - 1, 0)], logits[-1]
+        self._said = dict(zip(wanted, logits[len(first) : -1], strict=True))
 
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """After each of the ids, [T, V]."""
-        if tuple(ids) not in self._said:
-            self._said[tuple(ids)] = self.program.every_logit(list(ids))
+        """After each of the ids of a sequence, [T, V]."""
         return self._said[tuple(ids)]
-
-    def last_logits(self, ids: list[int], count: int) -> Tensor:
-        """After each of the last ids, [count, V]. They are not remembered, and no others are computed."""
-        self.program.store(ids[:-count])
-        return self.program.every_logit(ids[-count:], len(ids) - count)
 
 
 def check_metadata(model: Path, expected: Mapping[str, Any], delegates: frozenset[str]) -> dict[str, Any]:
@@ -132,20 +152,22 @@ def check_program(
     effort = Effort.worth(reference)
     heard = released(lambda: _hear(model, reference, prompts[: effort.prompts], effort.end))
     forced = [*heard.whole[: effort.forced], _long(heard.whole, min(reference.context, effort.longest))]
-    read = released(lambda: _read(open_engine(), forced, heard.long))
+    said = released(lambda: _read(open_engine(), forced, heard.long))
     again = _conversations(heard, reference)
-    read_anew = released(lambda: read_again(partial(LoadedProgram(model).read, step=reference.step), again))
-    eager = Eager(reference)
-    step = activation_step(
-        reference, {tuple(ids): eager.logits(ids) for ids in forced[: effort.moved]}, moves=effort.moves
-    )
+    far = Far.of(forced[0], reference) if heard.ends_early(reference) else None
+    anew, at_far = released(lambda: _read_anew(LoadedProgram(model), reference.step, again, far))
+    others = [*heard.whole, *heard.whole_turns, *(each.ids for each in again)]
+    end = [*heard.long, *heard.end.ids]
+    eager = Eager(reference, forced, others, end, len(heard.end.ids) + 1, far, effort)
+    step = eager.step
     return {
         "activation_step": step,
-        "logits": _check_logits(read, eager, forced, step),
+        "logits": _check_logits(said, eager, forced, step),
         "runner": _check_greedy(eager, heard, stop_ids, step),
         "second_turn": _check_second_turn(eager, heard, step),
-        "rewind": check_rewind(read_anew, eager.logits, again, step) | {"slides": reference.cache.slides},
-        "end": _check_end(eager, heard, read, step),
+        "rewind": check_rewind(anew, eager.logits, again, step) | {"slides": reference.cache.slides},
+        "end": _check_end(eager, heard, said, reference, step),
+        **({} if far is None else {"far": check_far(at_far, eager.far_TV, far, step)}),
     }
 
 
@@ -174,6 +196,19 @@ class Heard:
     def whole(self) -> list[list[int]]:
         """Prompts with their answers."""
         return [[*prompt, *answer] for prompt, answer in zip(self.prompts, self.answers, strict=True)]
+
+    @property
+    def whole_turns(self) -> list[list[int]]:
+        """Conversations up to the answer of the second turn."""
+        return [[*self.before(number), *new, *turn.ids] for number, (new, turn) in enumerate(self.turns)]
+
+    def before(self, number: int) -> list[int]:
+        """What a conversation has read before its second turn."""
+        return [*self.prompts[number], *self.answers[number][:-1]]
+
+    def ends_early(self, program: Program) -> bool:
+        """Whether nothing was said near the end of the context."""
+        return not program.cache.slides and len(self.long) < program.context - LAST
 
 
 def _hear(model: Path, program: Program, prompts: Sequence[list[int]], longest: int | None) -> Heard:
@@ -285,7 +320,7 @@ def _check_second_turn(eager: Eager, heard: Heard, step: float) -> dict[str, Any
     """A second turn reads only its own ids, and answers as the reference does after both."""
     faults, read = [], []
     for number, (new, turn) in enumerate(heard.turns):
-        before = [*heard.prompts[number], *heard.answers[number][:-1]]
+        before = heard.before(number)
         read.append({"new": len(new), "read": turn.read, "before": len(before)})
         if turn.read != len(new):
             faults.append(f"prompt {number}: the second turn read {turn.read} tokens, only {len(new)} were new")
@@ -293,6 +328,15 @@ def _check_second_turn(eager: Eager, heard: Heard, step: float) -> dict[str, Any
             if each["gap"] >= step:
                 faults.append(f"prompt {number}, second turn, token {each['at']}: {each}")
     return {"turns": read, "faults": faults}
+
+
+def _read_anew(
+    loaded: LoadedProgram, step: int, again: Sequence[Again], far: Far | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The logits of `read_far`, in a cache where nothing is yet, and of `read_again`."""
+    forward = partial(loaded.read, step=step)
+    at_the_end = [] if far is None else read_far(forward, far)
+    return read_again(forward, again), at_the_end
 
 
 def _conversations(heard: Heard, program: Program) -> list[Again]:
@@ -303,15 +347,15 @@ def _conversations(heard: Heard, program: Program) -> list[Again]:
     ]
 
 
-def _check_end(eager: Eager, heard: Heard, read: Read, step: float) -> dict[str, Any]:
+def _check_end(eager: Eager, heard: Heard, read: Read, program: Program, step: float) -> dict[str, Any]:
     """The longest prompt, near the end of the context, is answered as the reference does, and not beyond; after a reset
     everything is as at first.
     """
-    program, length, answer, faults = eager.program, len(heard.long), heard.end.ids, []
+    length, answer, faults = len(heard.long), heard.end.ids, []
     room = NEW_TOKENS if program.cache.slides else program.context - length
     if not 0 < len(answer) <= room:
         faults.append(f"{len(answer)} tokens after a prompt of {length} in a context of {program.context}")
-    wanted_TV = eager.last_logits([*heard.long, *answer], len(answer) + 1)[:-1]
+    wanted_TV = eager.end_TV[:-1]
     for at, (id, logits_V) in enumerate(zip(answer, wanted_TV, strict=True)):
         if (gap := float(logits_V.max() - logits_V[id])) >= step:
             faults.append(f"after {length} tokens, token {at}: {id}, worse than the reference's by {gap:.3g}")

@@ -137,4 +137,4 @@ def test_a_float_net_has_a_float_step():
 
     program = Program(tiny.net(), 64)
     said_TV = program.every_logit([1, 2, 3])
-    assert activation_step(program, {(1, 2, 3): said_TV}) == pytest.approx(1e-4 * float(said_TV.abs().max()))
+    assert activation_step(program, [[1, 2, 3]]) == pytest.approx(1e-4 * float(said_TV.abs().max()))
