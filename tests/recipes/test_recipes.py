@@ -12,6 +12,10 @@ from recipe_folders import FOLDERS, RECIPES, content, lacks_factors, need_plugin
 from phi3kit import UserError
 from phi3kit import recipe as recipes
 from phi3kit.cli import VERBS
+from phi3kit.export.device import for_device
+from phi3kit.export.program import context_of
+from phi3kit.model.load import build_net
+from phi3kit.verbs.export import declare as declare_export
 from phi3kit.verbs.fit import declare
 from phi3kit.verbs.run import read_steps
 
@@ -30,7 +34,7 @@ def test_every_model_has_a_folder() -> None:
     assert {folder.name for folder in FOLDERS} == MODELS | {"pocket", "data-quality"}
     for name in MODELS:
         found = {file.name.split("-", 1)[0] for file in steps(RECIPES / name)}
-        assert {"1", "5", "6"} <= found, name
+        assert {"1", "5", "6", "9"} <= found, name
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f"{f.parent.name}/{f.name}")
@@ -46,6 +50,19 @@ def test_a_recipe_parses_and_says_what_it_realises(file: Path, tmp_path: Path) -
     recipe.save(tmp_path / "config.yaml")
     again = recipes.read(verb, declare, arguments(tmp_path / "config.yaml"))
     assert again.text() == recipe.text()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_an_export_fits_its_model(name: str, tmp_path: Path) -> None:
+    """Its quantizer takes every width of the net, and the net has its context."""
+    need_plugin(RECIPES / name)
+    export = recipes.read("export", declare_export, arguments(RECIPES / name / "9-export.yaml"))
+    nets = with_factors([RECIPES / name / "net.yaml"], tmp_path)
+    net = build_net(content(*nets)["net"], "meta")
+    for_device(net)
+    export.instantiate().quantizer.plan(net)
+    assert context_of(net, export.config.context) == 4096
+    assert export.config.start_from == Path(content(RECIPES / name / "6-dpo.yaml")["out"])
 
 
 OUTS = {content(file)["out"]: file.parent for file in FILES}
