@@ -79,3 +79,11 @@ def test_the_graph_chooses_between_all_and_the_pattern_as_the_program_does():
         wanted = program.every_logit(whole[start : start + count], start)[-1]
         got = graph(torch.tensor([whole[start : start + count]]), torch.tensor([start]))[0]
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_gathered_or_split_between_two_attentions():
+    """Each would cut a layer in two: XNNPACK takes neither where the number of tokens varies."""
+    graph = trace(Program(small(), 96, "int8")).graph
+    called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+    assert "aten.linear.default" in called
+    assert not [name for name in called if name.startswith(("aten.index.", "aten.split", "aten.slice", "aten.chunk"))]

@@ -21,7 +21,7 @@ from phi3kit.model.attend import attend
 from phi3kit.records import Dims
 from phi3kit_blocksparse import fused
 from phi3kit_blocksparse.cached import after_cache
-from phi3kit_blocksparse.device import DeviceBlocksparse
+from phi3kit_blocksparse.device import DeviceBlocksparse, DeviceGroupedDense
 from phi3kit_blocksparse.heads import split_heads
 from phi3kit_blocksparse.packing import each_alone
 from phi3kit_blocksparse.pattern import Pattern
@@ -138,6 +138,9 @@ class GroupedDenseAttention(Attention):
         else:
             out_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, scale=self.scale, documents_BT=documents_BT)
         return self.dense(out_BTHK.flatten(2))
+
+    def on_device(self) -> nn.Module:
+        return DeviceGroupedDense(self)
 
 
 def _projections(dims: Dims) -> tuple[nn.Linear, nn.Linear]:
