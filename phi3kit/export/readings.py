@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from phi3kit.export.program import Program
 
 MOST = 2**31  # bytes of rebuilt matrices that are remembered; further ones are rebuilt every time
+PIECE = 2**20  # numbers that are rebuilt together
 
 
 @final
@@ -68,8 +69,9 @@ def read(program: Program, readings: Sequence[Reading], changes: Sequence[Change
         readings: each stores what it reads before the next one does, in every layer.
         changes: of the readings; they begin where those did.
     """
-    net, states = program.net, [_State.of(program, each) for each in readings]
-    waiting = list(changes)
+    net, waiting = program.net, list(changes)
+    with Rebuilt():
+        states = [_State.of(program, each) for each in readings]
     changed: list[tuple[Change, _State]] = []
     for block in net.layers:
         parts = set(block.modules())
@@ -143,6 +145,18 @@ def _hooked(change: Change) -> Iterator[None]:
         hook.remove()
 
 
+def _in_pieces(rebuild: Callable[[Any], Tensor], matrix: Any) -> Tensor:
+    """The matrix rebuilt some rows at a time: what torchao needs meanwhile stays in the processor's cache, not three
+    times the matrix in memory."""
+    rows = max(1, PIECE // matrix.shape[1])
+    if rows >= len(matrix) or matrix.block_size[0] != 1:
+        return rebuild(matrix)
+    found = torch.empty(matrix.shape, dtype=matrix.dtype)
+    for start in range(0, len(matrix), rows):
+        found[start : start + rows] = rebuild(matrix[start : start + rows])
+    return found
+
+
 @final
 class Rebuilt:
     """While it is entered, a quantized matrix is rebuilt at its first use and remembered as long as this is."""
@@ -161,7 +175,7 @@ class Rebuilt:
             key = id(matrix.qdata)
             if key in self._known:
                 return self._known[key][1]
-            found: Tensor = rebuild(matrix)
+            found = _in_pieces(rebuild, matrix)
             if self._bytes + found.nbytes <= MOST:
                 self._known[key] = (matrix.qdata, found)
                 self._bytes += found.nbytes
@@ -172,3 +186,4 @@ class Rebuilt:
 
     def __exit__(self, *error: object) -> None:
         self._patch.stop()
+        del self._patch  # it holds this, and this it: what is remembered would stay until Python looks for such rings

@@ -75,11 +75,9 @@ def proof_apart(work: ToProve) -> tuple[Proof, int]:
 
 
 def _prove(work: ToProve) -> tuple[Proof, int]:
-    from phi3kit.export.released import reuse_large_pieces
     from phi3kit.export.room import peak_memory
     from phi3kit.verbs.verify import prove
 
-    reuse_large_pieces()
     program, vision = programs(work)
     proof = prove(work.model, work.device_tokenizer, work.promise, work.tokenizer, program, work.texts, vision)
     return proof, peak_memory()

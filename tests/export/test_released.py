@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 
@@ -48,26 +45,3 @@ def test_many_small_pieces_go_back():
 
     assert released(work) > before + 120 * MEGABYTE
     assert resident() < before + 40 * MEGABYTE
-
-
-FAULTS = """
-import resource, sys, torch
-from phi3kit.export.released import reuse_large_pieces
-if sys.argv[1] == "reused":
-    reuse_large_pieces()
-for count in range(9):
-    if count == 1:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a habit of glibc")
-def test_large_pieces_are_used_again():
-    """Eight tensors of 64 MB, one after the other: their pages are cleared once, or every time."""
-    anew, reused = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True).stdout)
-        for how in ("anew", "reused")
-    )
-    assert reused < anew / 4
