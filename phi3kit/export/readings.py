@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 from unittest import mock
 
@@ -69,31 +69,28 @@ def read(program: Program, readings: Sequence[Reading], changes: Sequence[Change
         readings: each stores what it reads before the next one does, in every layer.
         changes: of the readings; they begin where those did.
     """
-    net, waiting = program.net, list(changes)
+    net, changed = program.net, dict[int, _State]()
     with Rebuilt():
         states = [_State.of(program, each) for each in readings]
-    changed: list[tuple[Change, _State]] = []
     for block in net.layers:
         parts = set(block.modules())
-        begun = [(each, states[each.of].copy()) for each in waiting if each.layer in parts]
-        waiting = [each for each in waiting if each.layer not in parts]
+        begun = [(number, each) for number, each in enumerate(changes) if each.layer in parts]
+        copies = [states[each.of].copy() for _, each in begun]
         with silenced(), Rebuilt():  # ExecuTorch's operators log "No temp allocator provided" with every eager call
-            for state in states:
+            for state in [*states, *changed.values()]:
                 state.through(program, block)
-            for _, state in changed:
-                state.through(program, block)
-            for change, state in begun:
+            for (number, change), state in zip(begun, copies, strict=True):
                 with _hooked(change):
                     state.through(program, block)
-        changed += begun
+                changed[number] = state
     head = Rebuilt()
-    for state in [*states, *(state for _, state in changed)]:
+    for state in states:
         with head:
             logits_TV = net.logits(net.norm(state.last_TD))
         yield logits_TV
-    for change in waiting:
-        with head, _hooked(change):
-            logits_TV = net.logits(net.norm(states[change.of].last_TD))
+    for number, change in enumerate(changes):
+        with head, contextlib.nullcontext() if number in changed else _hooked(change):
+            logits_TV = net.logits(net.norm(changed.get(number, states[change.of]).last_TD))
         yield logits_TV
 
 
@@ -109,7 +106,7 @@ class _State:
 
     reading: Reading
     pieces: list[Tensor]
-    places: list[tuple[Tensor, Any]] = field(repr=False)
+    places: list[tuple[Tensor, Any]]
 
     @classmethod
     def of(cls, program: Program, reading: Reading) -> _State:

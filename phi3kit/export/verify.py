@@ -97,7 +97,7 @@ class Eager:
         said = read(program, readings, trials.changes)
         logits = list(islice(said, len(readings)))
         self.step = trials.step(logits, said)
-        self.far_TV, self.end_TV = logits[max(len(first) - 1, 0)], logits[-1]
+        self.far, self.end_TV = logits[: len(first)], logits[-1]
         self._said = dict(zip(wanted, logits[len(first) : -1], strict=True))
 
     def logits(self, ids: Sequence[int]) -> Tensor:
@@ -167,7 +167,7 @@ def check_program(
         "second_turn": _check_second_turn(eager, heard, step),
         "rewind": check_rewind(anew, eager.logits, again, step) | {"slides": reference.cache.slides},
         "end": _check_end(eager, heard, said, reference, step),
-        **({} if far is None else {"far": check_far(at_far, eager.far_TV, far, step)}),
+        **({} if far is None else {"far": check_far(at_far, eager.far[-1], far, step)}),
     }
 
 

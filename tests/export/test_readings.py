@@ -62,7 +62,7 @@ def test_a_change_is_what_a_hook_on_the_whole_pass_gives():
     program = quantized()
     readings = [Reading(ids(9)), Reading(ids(14, 1))]
     layers = [m for m in program.net.modules() if isinstance(m, nn.Linear)]
-    changes = [Change(number % 2, layer, lambda x_BTD: x_BTD * 1.5) for number, layer in enumerate(layers)]
+    changes = [Change(number % 2, layer, lambda x_BTD: x_BTD * 1.5) for number, layer in enumerate(reversed(layers))]
     said = list(read(program, readings, changes))
     assert len(said) == len(readings) + len(changes) > 10
     for change, got_TV in zip(changes, said[len(readings) :], strict=True):
