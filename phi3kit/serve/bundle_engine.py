@@ -1,4 +1,8 @@
-"""A bundle's `.pte` in ExecuTorch's Python runtime."""
+"""A bundle's `.pte` in ExecuTorch's Python runtime.
+
+Special here: a program may read a whole context at once, and what it computes meanwhile stays resident afterwards. 256
+ids at a time take no longer.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from phi3kit.errors import UserError
 from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.model.engine import Engine
 
+AT_ONCE = 256  # ids
+
 
 @final
 class BundleEngine(Engine):
@@ -19,17 +25,19 @@ class BundleEngine(Engine):
 
     Args:
         model: path of the `.pte`.
+        at_once: ids that are read together, at most; None: as many as the program takes.
 
     Raises:
         UserError: ExecuTorch cannot load it.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, at_once: int | None = AT_ONCE) -> None:
         try:
             self._program = LoadedProgram(model)
             self._program.load("forward")
             self._context = int(self.constant("get_max_context_len"))
-            self._step = int(self.constant("get_max_seq_len"))
+            most = int(self.constant("get_max_seq_len"))
+            self._step = most if at_once is None else min(most, at_once)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"ExecuTorch cannot run {model}: {str(error).splitlines()[0]}; export it again") from error
         self._position = 0

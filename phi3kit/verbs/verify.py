@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,8 @@ def _against(
     asked = [*_spread(texts, PROMPTS), *OWN, *AWKWARD]
     prompts = [render([Message("user", text)], tokenizer, generation=True).ids for text in asked]
     fitting = [ids for ids in prompts if 3 * len(ids) < reference.context][:PROMPTS]
-    checks = check_program(model, lambda: BundleEngine(model), reference, fitting, constants["get_eos_ids"])
+    engine = partial(BundleEngine, model, at_once=None)
+    checks = check_program(model, engine, reference, fitting, constants["get_eos_ids"])
     step, logits = checks.pop("activation_step"), checks.pop("logits")
     if vision is not None:
         checks["vision"] = check_vision(model, vision, tokenizer, step)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
 import torch
 
 from phi3kit import UserError
+from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.model import LongRoPE
 from phi3kit.model.engine import Engine, NetEngine
 from phi3kit.records import Message
@@ -183,3 +185,21 @@ def test_a_program_executorch_cannot_run(tmp_path):
     (tmp_path / "m.pte").write_bytes(b"not a program" * 100)
     with pytest.raises(UserError, match=r"ExecuTorch cannot run .*m\.pte"):
         BundleEngine(tmp_path / "m.pte")
+
+
+def test_a_long_prompt_is_read_piece_by_piece(tiny_bundle, monkeypatch):
+    model, lengths = tiny_bundle / "phi4_tiny.pte", []
+    ids, run = [7, 40, 9, 11, 300, 2, 5], LoadedProgram.run
+
+    def noted(self, name, *inputs):
+        if name == "forward":
+            lengths.append(inputs[0].shape[1])
+        return run(self, name, *inputs)
+
+    monkeypatch.setattr(LoadedProgram, "run", noted)
+    by_threes = BundleEngine(model, at_once=3).ingest(ids)
+    assert lengths == [3, 3, 1]
+    whole = BundleEngine(model, at_once=None).ingest(ids)
+    assert lengths[3:] == [7]
+    step = json.loads((tiny_bundle / "report.json").read_text())["verification"]["points"][3]["numbers"]
+    assert (by_threes - whole).abs().max() <= step["activation_step"]
