@@ -268,9 +268,14 @@ def _check_logits(read: Read, eager: Eager, sequences: Sequence[list[int]], step
     return {
         "positions": sum(len(ids) + 1 for ids in sequences),
         "largest_difference": largest,
-        "standard_deviation_of_logits": statistics.fmean(float(wanted_TV.std()) for wanted_TV in wanted),
+        "standard_deviation_of_logits": statistics.fmean(_deviation(each) for each in wanted),
         "faults": [] if largest <= step else [fault],
     }
+
+
+def _deviation(logits_TV: Tensor) -> float:
+    """Of the logits of ids that can be said at all (`Decoder.unused_ids`)."""
+    return float(logits_TV[logits_TV > torch.finfo(logits_TV.dtype).min].std())
 
 
 def _check_greedy(eager: Eager, heard: Heard, stop_ids: Sequence[int], step: float) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def test_the_lowered_program_is_proven(
     proof = prove(model, device_file, promise, tokenizer, program, list(memorised))
     print(f"{name}, context {context}, {cache} cache", *proof.lines(), sep="\n")  # pytest -rP shows it
     assert not proof.faults
+    assert 0.5 < proof["logits"]["standard_deviation_of_logits"] < 5
     assert proof["logits"]["positions"] > (2 if context > ORIGINAL else 1) * context
     assert proof["template"]["conversations"] > 5
     assert proof["runner"]["prompts"] >= (20 if context > ORIGINAL else 1)
