@@ -46,7 +46,7 @@ QUANTIZERS: dict[str, Quantizer] = {
     "8 bits": Int8DynamicInt8Weight(),
 }
 # Bytes of programs that were written, by the quantizer's name above. phi-3-mini: recipes/phi3-mini/random-3.8b.yaml.
-MEASURED = {("phi-3-mini, 4K", "4 bits, all of it"): 1_984_721_536}
+MEASURED = {("phi-3-mini, 4K", "4 bits, all of it"): 1_984_747_008}
 
 
 class Size(NamedTuple):
