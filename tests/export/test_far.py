@@ -41,7 +41,6 @@ def test_a_right_program(cache, window):
     reference = program(cache, window)
     far = Far.of(ids(40), reference)
     assert (len(far.last), far.start + len(far.last)) == (24, CONTEXT)
-    read(reference, far.readings())
     found = read_far(run(program(cache, window)), far)
     assert len(found) == 25
     check = check_far(found, list(read(program(cache, window), far.readings()))[-1], far, STEP)
