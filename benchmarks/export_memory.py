@@ -2,6 +2,7 @@
 
   python benchmarks/export_memory.py OUT                  # 32 layers; minutes, and 8 GB of disk, left in OUT
   python benchmarks/export_memory.py OUT --layers 4 --method plain
+  python benchmarks/export_memory.py OUT --layers 4 --method gptq --rows 8   # fitted to 8 rows of 512 random ids
 
 The weights are random. Memory is the most that was resident while a stage ran, sampled five times a second:
 `anonymous` is what the process holds itself, the rest are pages of files, which the system takes back when it needs
@@ -18,11 +19,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NET = Path(__file__).resolve().parents[1] / "recipes" / "phi3-mini" / "net.yaml"
 STOP_ID = 32000
+ROW = 512
 WATCHED = ("VmRSS", "RssAnon")
 
 
@@ -37,9 +43,13 @@ def main() -> None:
         from phi3kit.export import XNNPACK, Program, metadata, trace
         from phi3kit.export.stream import Stream
         from phi3kit.model.source import RandomSource
-        from phi3kit.quantizers import Int8DynamicInt4Weight
-    quantizer = Int8DynamicInt4Weight(group_size=128, head_bits=4, embedding_bits=4, method=options.method)
-    stream = Stream(RandomSource(section, 0), quantizer, options.out / "quantized")
+        from phi3kit.quantizers import GPTQ, Int8DynamicInt4Weight
+    bits, rows = {"group_size": 128, "head_bits": 4, "embedding_bits": 4}, []
+    if options.method == "gptq":
+        quantizer, rows = GPTQ(**bits), texts(options.rows, section["dims"]["vocab_size"])
+    else:
+        quantizer = Int8DynamicInt4Weight(**bits, method=options.method)
+    stream = Stream(RandomSource(section, 0), quantizer, options.out / "quantized", rows)
     with stage("quantize"):
         program = Program(stream.run(), options.context)
     with stage("trace"):
@@ -55,8 +65,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--context", type=int, default=4096)
-    parser.add_argument("--method", choices=("hqq", "plain"), default="hqq")
+    parser.add_argument("--method", choices=("hqq", "plain", "gptq"), default="hqq")
+    parser.add_argument("--rows", type=int, default=8, help=f"of {ROW} ids each, for gptq")
     return parser.parse_args()
+
+
+def texts(count: int, vocab_size: int) -> list[Tensor]:
+    """Rows of ids for a quantizer that is fitted to text."""
+    import torch  # its time is counted with the other imports'
+
+    choose = torch.Generator().manual_seed(0)
+    return [torch.randint(vocab_size, (ROW,), generator=choose) for _ in range(count)]
 
 
 @contextmanager

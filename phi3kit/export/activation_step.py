@@ -4,13 +4,17 @@ A layer with 8-bit dynamic activations rounds each number of its input to one of
 the same numbers in another order differ in the last bit of fp32, and where a number lies on the edge between two
 steps, they round it differently: the layer's input moves by one step, and everything after it a little. So the
 yardstick is measured on the net itself: the largest change of its logits when, at the input of one layer, one
-number per token is rounded one step differently.
+number per token is rounded one step differently. In a mixture of experts that largest change is a token sent to
+another expert, which is as far as logits go at all; so what such a rounding changes usually is measured too, and holds
+for most positions (`Step.usual`).
 """
 
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import final
@@ -23,6 +27,21 @@ from phi3kit.export.readings import Change, Reading, read
 
 LEVELS = 255  # steps between the smallest and the largest of 256 values
 FLOAT_STEP = 1e-4  # without rounding, logits agree to this share of the largest
+EARLY = 0.25  # of the layers: half of the trials move them
+
+
+@final
+@dataclass(frozen=True)
+class Step:
+    """What one activation step changes.
+
+    Args:
+        largest: of any logit.
+        usual: the largest logit's change of half of all positions, where one of the first layers' inputs is moved.
+    """
+
+    largest: float
+    usual: float
 
 
 @final
@@ -46,31 +65,41 @@ class Trials:
             Change(choose.choice(readings), layers[int(len(layers) * (trial / count) ** 2)], moved)
             for trial in range(count if layers else 0)
         ]
+        self._early = sum(trial / count < EARLY**0.5 for trial in range(len(self.changes)))
 
-    def step(self, said: Sequence[Tensor], moved: Iterable[Tensor]) -> float:
-        """The largest change of any logit; for a net without 8-bit activations 1e-4 of its largest logit.
+    def step(self, said: Sequence[Tensor], moved: Iterable[Tensor]) -> Step:
+        """The changes of logits; for a net without 8-bit activations both are 1e-4 of its largest logit.
 
         The largest of few trials is less than that of the many that are compared with it, so a share of
-        ``1 / sqrt(count)`` is added.
+        ``1 / sqrt(count)`` is added. Positions where nothing changes do not count: an expert was moved that works for
+        others.
 
         Args:
             said: logits of every reading, [T, V].
             moved: of every change.
         """
         if not self.changes:
-            return FLOAT_STEP * max(float(logits_TV.abs().max()) for logits_TV in said)
-        apart = [
-            float((moved_TV - said[change.of]).abs().max())
+            float_step = FLOAT_STEP * max(float(of_ids_said(logits_TV).abs().max()) for logits_TV in said)
+            return Step(float_step, float_step)
+        changed = [
+            (moved_TV - said[change.of]).abs().amax(-1).tolist()
             for change, moved_TV in zip(self.changes, moved, strict=True)
         ]
-        return max(apart) * (1 + len(apart) ** -0.5)
+        early = [apart for positions in changed[: self._early] for apart in positions if apart]
+        largest = max(map(max, changed)) * (1 + len(changed) ** -0.5)
+        return Step(largest, statistics.median(early) if early else largest)
 
 
-def activation_step(program: Program, sequences: Sequence[Sequence[int]]) -> float:
+def activation_step(program: Program, sequences: Sequence[Sequence[int]]) -> Step:
     """One activation step of a net that reads some ids."""
     trials = Trials(program, range(len(sequences)))
     said = read(program, list(map(Reading, sequences)), trials.changes)
     return trials.step(list(islice(said, len(sequences))), said)
+
+
+def of_ids_said(logits_TV: Tensor) -> Tensor:
+    """The logits of ids that can be said at all (`Decoder.unused_ids` have the lowest number there is), [N]."""
+    return logits_TV[logits_TV > torch.finfo(logits_TV.dtype).min]
 
 
 def rounds_its_input(layer: nn.Linear) -> bool:

@@ -151,7 +151,8 @@ def logits_point(check: Mapping[str, Any], step: float) -> Point:
     """Of `verify.check_program`; `step` is the most that logits may differ."""
     told = [
         f"{check['positions']} positions, teacher-forced: largest difference {check['largest_difference']:.2g} "
-        f"(one activation step: {step:.2g}; standard deviation: {check['standard_deviation_of_logits']:.2g})"
+        f"(one activation step: {step:.2g}; standard deviation: {check['standard_deviation_of_logits']:.2g})",
+        f"half of them within {check['usual_difference']:.2g} (a step changes half by up to {check['usual_step']:.2g})",
     ]
     return _point("logits", told, {"activation_step": step, **check})
 

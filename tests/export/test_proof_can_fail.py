@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,10 @@ from ready_backend import Ready
 
 from phi3kit import UserError, bundle
 from phi3kit import recipe as recipes
-from phi3kit.export.activation_step import activation_step
+from phi3kit.export.activation_step import Step, activation_step
 from phi3kit.export.device_text import check_device_text
-from phi3kit.export.verify import check_metadata, check_program
+from phi3kit.export.runner import Turn
+from phi3kit.export.verify import Heard, _check_greedy, check_metadata, check_program
 from phi3kit.quantizers import Int8DynamicInt4Weight
 from phi3kit.records import Message
 from phi3kit.serve import BundleEngine
@@ -137,4 +139,38 @@ def test_a_float_net_has_a_float_step():
 
     program = Program(tiny.net(), 64)
     said_TV = program.every_logit([1, 2, 3])
-    assert activation_step(program, [[1, 2, 3]]) == pytest.approx(1e-4 * float(said_TV.abs().max()))
+    share = pytest.approx(1e-4 * float(said_TV.abs().max()))
+    step = activation_step(program, [[1, 2, 3]])
+    assert (step.largest, step.usual) == (share, share)
+
+
+def test_a_float_nets_step_is_of_ids_that_can_be_said():
+    """Phi-3-small gives the others the lowest number there is."""
+    from phi3kit.export import Program
+    from phi3kit.testing import tiny
+
+    net = tiny.net()
+    said_TV = Program(copy.deepcopy(net), 64).every_logit([1, 2, 3])
+    net.unused_ids = [90]
+    step = activation_step(Program(net, 64), [[1, 2, 3]])
+    assert step.largest <= 1e-4 * float(said_TV.abs().max())
+
+
+@pytest.mark.parametrize(("usual", "faults"), [(0.05, 1), (0.4, 0)])
+def test_other_tokens_are_not_excused_by_a_step_that_hardly_ever_is_so_large(usual, faults):
+    """Every second answer is the reference's second best, by half a step of the largest size."""
+    prompts, answers = [[0, 0], [1, 1]], [[2] * 24, [3] * 24]
+    logits_TV = torch.zeros(26, 5)
+    logits_TV[:, 2], logits_TV[:, 3] = 2.0, 1.1
+
+    class Said:
+        step = Step(2.0, usual)
+
+        def logits(self, ids: list[int]) -> torch.Tensor:
+            return logits_TV
+
+    heard = Heard(prompts, answers, [], [], Turn([], 0), [])
+    found = _check_greedy(Said(), heard, [4])
+    assert len(found["differences"]) == 24
+    assert len(found["faults"]) == faults, found["faults"]
+    assert all("24 of 48 tokens are worse by 0.15 or more" in fault for fault in found["faults"])
