@@ -30,6 +30,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx.passes.infra.pass_base import PassResult
 
+from phi3kit.export.quick_lowering import quick
+
 HELD = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -87,6 +89,7 @@ def lean(release: Callable[[], None]) -> Iterator[None]:
         mock.patch.object(ExportedProgram, "run_decompositions", decomposed),
         mock.patch.object(XNNPACKPassManager, "transform", transform),
         shapes_alone(),
+        quick(),
         mock.patch.object(
             exir, "ReplaceViewOpsWithViewCopyOpsPass", return_value=lambda module: PassResult(module, False)
         ),

@@ -75,9 +75,9 @@ def sparse_mixer(scores_NE: Tensor, jitter: float, chosen: int, sample: bool) ->
     return torch.cat(weights, dim=-1), torch.cat(experts, dim=-1)
 
 
-@torch.no_grad()
 def _out_of_the_running(scores_NE: Tensor, taken_NE: Tensor, jitter: float) -> tuple[Tensor, Tensor]:
-    """Experts already taken or too far below the best one left, [N, E], and that best one, [N, 1]."""
+    """Experts already taken or too far below the best one left, [N, E], and that best one, [N, 1]; nothing in them has
+    a gradient."""
     top_N1, best_N1 = scores_NE.masked_fill(taken_NE, -torch.inf).max(-1, keepdim=True)
     distance_NE = (top_N1 - scores_NE) / scores_NE.abs().clamp(min=top_N1)
     return taken_NE | (distance_NE > 2 * jitter), best_N1
