@@ -1,6 +1,6 @@
 """ExecuTorch's lowering (1.4.1) of graphs with many thousand nodes, without what takes the square of their number.
 
-A mixture of experts has forty times the matrices of a dense net. Special here, because nothing offers hooks for it: two
+A mixture of experts has forty times the matrices of a dense net. Special here, because nothing offers hooks: three
 habits of torch and ExecuTorch are changed while `quick` is entered. What they answer is the same.
 
 - A graph's signature makes a dictionary of all its parameters whenever one is asked for. Where nothing changes the
@@ -12,14 +12,26 @@ habits of torch and ExecuTorch are changed while `quick` is entered. What they a
 from __future__ import annotations
 
 import contextlib
+import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, final
 from unittest import mock
 
+import torch
 from torch import fx
 from torch.export.graph_signature import ExportGraphSignature
 
-INPUTS = ("inputs_to_parameters", "inputs_to_buffers")
+INPUTS = ("inputs_to_parameters", "inputs_to_buffers", "inputs_to_lifted_tensor_constants")
+ARITHMETIC = ("add", "mul", "sub", "floordiv", "truediv", "mod", "le", "lt", "ge", "gt", "eq", "ne")
+ASSERTIONS = (
+    torch.ops.aten.sym_constrain_range.default,
+    torch.ops.aten.sym_constrain_range_for_size.default,
+    torch.ops.aten._assert_async.msg,
+    torch.ops.aten.scalar_tensor.default,
+    torch.ops.aten._assert_scalar.default,
+)
+AT_ONCE = frozenset((*(getattr(operator, name) for name in ARITHMETIC), *ASSERTIONS))  # torch puts them first
 _Known = dict[tuple[int, str], tuple[ExportGraphSignature, Mapping[str, str]]]
 
 
@@ -27,6 +39,8 @@ _Known = dict[tuple[int, str], tuple[ExportGraphSignature, Mapping[str, str]]]
 def quick() -> Iterator[None]:
     """Lowering inside takes time in proportion to the number of nodes, nearly."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import lowered_backend_module
+    from executorch.exir.backend import backend_api
     from executorch.exir.backend.canonical_partitioners import group_partitioner
     from executorch.exir.backend.canonical_partitioners.config_partitioner import ConfigerationBasedPartitioner
     from torch.export import exported_program
@@ -34,6 +48,7 @@ def quick() -> Iterator[None]:
 
     inputs, partitions = _Inputs(), group_partitioner.GroupBasedPartitioner
     populate, partition = exported_program._populate_param_buffer_metadata_to_new_gm, XnnpackPartitioner.partition
+    same_tag = backend_api._get_node_list_with_same_tag
     keep, assign = ConfigerationBasedPartitioner.ops_to_not_decompose, partitions._process_all_nodes
 
     def kept(self: Any, program: Any) -> tuple[list[Any], Callable[[fx.Node], bool] | None]:
@@ -51,6 +66,8 @@ def quick() -> Iterator[None]:
         for where, name, instead in (
             (exported_program, populate.__name__, inputs.found_once(populate)),
             (XnnpackPartitioner, "partition", inputs.found_once(partition)),
+            (backend_api, same_tag.__name__, inputs.found_once(same_tag)),
+            (lowered_backend_module, "legalize_graph", in_order),
             (ConfigerationBasedPartitioner, "ops_to_not_decompose", kept),
             (partitioner, "_DependencyViewer", lambda module: None),  # of the base class; the next one is used
             (group_partitioner, "_DependencyViewer", Reach),
@@ -159,3 +176,30 @@ def _mergeable(self: Any, one: int, other: int, partitions: Mapping[int, Any]) -
     first, second = (reach.of(number, partitions[number].nodes) for number in (one, other))
     within, users, above = (mine | its for mine, its in zip(first, second, strict=True))
     return not users & ~within & above
+
+
+def in_order(module: fx.GraphModule) -> fx.GraphModule:
+    """The module, the nodes of its graph in the order that ``torch.fx.passes.tools_common.legalize_graph`` gives them:
+    breadth first from those that need nothing. Its Python is not written anew."""
+    graph, order = module.graph, list[fx.Node]()
+    wanted = dict.fromkeys(graph.nodes, 0)
+    for node in graph.nodes:
+        for user in node.users:
+            wanted[user] += 1
+    ready = deque(node for node, count in wanted.items() if not count)
+    while ready:
+        node = ready.popleft()
+        order.append(node)
+        for user in node.users:
+            wanted[user] -= 1
+            if not wanted[user]:
+                (ready.appendleft if user.target in AT_ONCE else ready.append)(user)
+    if len(order) < len(wanted):
+        raise RuntimeError(f"the graph has cycles: {[node for node, count in wanted.items() if count]}")
+    for node in order:
+        graph._root.prepend(node)
+        node.users.clear()
+    for node in order:  # users too are in the order in which a copy would have made them
+        for source in node.all_input_nodes:
+            source.users[node] = None
+    return module

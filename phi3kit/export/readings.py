@@ -172,7 +172,8 @@ class Rebuilt:
             key = id(matrix.qdata)
             if key in self._known:
                 return self._known[key][1]
-            found = _in_pieces(rebuild, matrix)
+            with torch.inference_mode(False), torch.no_grad():  # in that mode torchao cannot take rows of a matrix
+                found = _in_pieces(rebuild, matrix)
             if self._bytes + found.nbytes <= MOST:
                 self._known[key] = (matrix.qdata, found)
                 self._bytes += found.nbytes

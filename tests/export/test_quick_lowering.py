@@ -12,7 +12,7 @@ from torch import fx
 from torch.export.graph_signature import ExportGraphSignature
 from torch.fx.passes.infra.partitioner import Partition
 
-from phi3kit.export.quick_lowering import Reach, _Forgetful, _Inputs, _mergeable, quick
+from phi3kit.export.quick_lowering import Reach, _Forgetful, _Inputs, _mergeable, in_order, quick
 
 
 def graph(seed: int, size: int = 40) -> fx.GraphModule:
@@ -71,6 +71,30 @@ def test_inputs_are_found_once_for_as_long_as_a_function_runs():
     assert twice()[0]["p_weight"] == "other"
     stays = inputs.found_once(lambda: remembered(signature), ever=True)
     assert stays() is stays()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nodes_are_put_in_the_order_of_torch(seed):
+    """Names, arguments and the order of users, on which the next order depends."""
+    from torch.fx.passes.tools_common import legalize_graph
+
+    def all_of(module: fx.GraphModule) -> list[tuple[str, str, str]]:
+        return [(node.name, str(node.args), str(list(node.users))) for node in module.graph.nodes]
+
+    ours, theirs = graph(seed), graph(seed)
+    before = all_of(ours)
+    assert all_of(in_order(ours)) == all_of(legalize_graph(theirs)) != before
+    assert all_of(in_order(ours)) == all_of(legalize_graph(theirs))
+    ours.recompile()
+    assert ours(1) == graph(seed)(1)
+
+
+def test_a_cycle_is_said():
+    module = graph(0)
+    nodes = list(module.graph.nodes)
+    nodes[3].args = (nodes[30], nodes[31])
+    with pytest.raises(RuntimeError, match="has cycles"):
+        in_order(module)
 
 
 def test_everything_is_as_before_outside():

@@ -116,3 +116,12 @@ def test_in_pieces_it_is_the_same(monkeypatch):
     monkeypatch.setattr("phi3kit.export.readings.PIECE", 5 * matrix.shape[1])
     with Rebuilt():
         assert torch.equal(matrix.dequantize(), whole)
+
+
+def test_large_matrices_are_read_where_others_infer(monkeypatch):
+    """Held-out text and questions are read in inference mode."""
+    program, texts = quantized(), [Reading(ids(9)), Reading(ids(5, 1))]
+    wanted = list(read(program, texts))
+    monkeypatch.setattr("phi3kit.export.readings.PIECE", 5 * program.net.dims.hidden_size)
+    with torch.inference_mode():
+        assert all(torch.equal(got, said) for got, said in zip(read(program, texts), wanted, strict=True))
