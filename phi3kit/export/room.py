@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from phi3kit.errors import UserError
 from phi3kit.export.device import for_device
 from phi3kit.export.program import context_of
@@ -21,8 +23,10 @@ from phi3kit.export.sizes import kept_bytes, program_bytes
 from phi3kit.families import Quantizer
 from phi3kit.model.load import build_net
 
-BASE = 2.0e9  # torch, torchao and ExecuTorch, with the graph of a net of 32 layers
-FITTING = 6  # fp32 copies of the largest matrix while its scales are fitted
+BASE = 2.3e9  # torch, torchao and ExecuTorch, with the graph of a net of 32 layers
+ROUNDING = 1.5  # fp32 copies of a part's largest matrix: its numbers as they were stored, its integers
+FITTING = 6  # of what is fitted to text together
+TOGETHER = 4 * 2**14 * 4096  # bytes of it: so many rows of so many numbers
 GIGA = 1e9
 
 
@@ -77,12 +81,20 @@ def room_for(section: dict[str, Any], quantizer: Quantizer | None, context: int 
     net = build_net(section, "meta")
     for_device(net)
     program = program_bytes(net, quantizer, context_of(net, context))
-    parts = [net.embed_tokens, net.lm_head, *net.layers]
-    largest_part = max(4 * sum(p.numel() for p in part.parameters()) for part in parts)
-    largest_matrix = max(4 * p.numel() for p in net.parameters())
-    quantizing = largest_part + (FITTING * largest_matrix if quantizer else 0)
-    lowering = copies * program + largest_matrix
+    to_text = quantizer is not None and (quantizer.calibrated or quantizer.surveys)
+    quantizing = 0.0
+    for part in filter(None, (net.embed_tokens, net.vision_embed_tokens, *net.layers, net.lm_head)):
+        most = _largest(part)
+        fitting = FITTING * min(most, TOGETHER) if to_text else 0
+        rounding = ROUNDING * most if quantizer else 0
+        quantizing = max(quantizing, 4 * sum(p.numel() for p in part.parameters()) + rounding + fitting)
+    lowering = copies * program + _largest(net)
     return Room(int(BASE + max(quantizing, lowering)), kept_bytes(net, quantizer) + program)
+
+
+def _largest(part: nn.Module) -> int:
+    """Bytes of its largest parameter in fp32."""
+    return max((4 * p.numel() for p in part.parameters()), default=0)
 
 
 def peak_memory() -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from phi3kit.errors import UserError
 from phi3kit.quantizers.grid import LinearGrid
 
+ROWS = 2**14  # outputs that are fitted together: a head has many, and several copies are needed
 STEP = 128  # columns between updates of the rest of the matrix, where a row has one scale
 SHRINKS = torch.linspace(0.45, 1.05, 41)  # of a scale that just holds the largest weight
 DAMPING_TRIES = 6
@@ -34,6 +35,13 @@ def compensated(weight_OI: Tensor, second_moment_II: Tensor, grid: LinearGrid, d
         UserError: the inputs hold no finite numbers.
     """
     factor_II = _inverse_factor(second_moment_II, damping)
+    parts = [_compensated_rows(rows_OI, factor_II, grid) for rows_OI in weight_OI.split(ROWS)]
+    integers, scales = zip(*parts, strict=True)
+    return torch.cat(integers), torch.cat(scales)
+
+
+def _compensated_rows(weight_OI: Tensor, factor_II: Tensor, grid: LinearGrid) -> tuple[Tensor, Tensor]:
+    """Of some rows, which do not depend on others."""
     weight_IO = weight_OI.t().contiguous()
     importance_I = factor_II.diagonal().pow(-2)  # an error e in column j costs importance_j e^2 in the end
     step = grid.group_size or STEP

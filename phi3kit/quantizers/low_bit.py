@@ -7,7 +7,7 @@ must stay fp32 (ExecuTorch 1.4 reads bfloat16 ones wrongly, without an error).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -52,41 +52,65 @@ def round_linear(layer: nn.Linear, grid: LinearGrid, method: Method) -> None:
         grid: onto which.
         method: how a group's scale is chosen. "hqq" fits it to the weights, "plain" takes it from their largest.
     """
-    config = linear_config(grid, method)
-    rows = layer.weight.detach().split(max(1, PIECE // layer.in_features))
-    pieces = _side_by_side(lambda rows_OI: _rounded(rows_OI, config), rows)
-    set_linear(layer, torch.cat([piece.qdata for piece in pieces]), torch.cat([piece.scale for piece in pieces]), grid)
+    shape = layer.in_features, layer.out_features
+    found = _rounded(layer.weight, lambda: nn.Linear(*shape, bias=False, device="meta"), linear_config(grid, method))
+    set_linear(layer, found.qdata, found.scale, grid)
 
 
-def _side_by_side(work: Callable[[Tensor], Any], pieces: Sequence[Tensor]) -> list[Any]:
-    """Of each piece, what the work makes of it. Each has a thread of its own: OpenMP's wait for one another after every
-    operation, which on small pieces and a busy machine takes a hundred times as long as the work.
+def round_embedding(layer: nn.Embedding, grid: EmbeddingGrid) -> None:
+    """Replace an embedding's numbers, fp32, by the nearest ones of a grid, some rows at a time: torchao needs several
+    copies of what it rounds, and 200,064 ids are 2.5 GB."""
+    entries, width = layer.weight.shape
+    found = _rounded(layer.weight, lambda: nn.Embedding(entries, width, device="meta"), embedding_config(grid))
+    layer.weight = nn.Parameter(found, requires_grad=False)
+
+
+def _rounded(weight_OI: Tensor, layer: Callable[[], nn.Module], config: Any) -> Any:
+    """A matrix as torchao's tensor. What becomes of some rows goes to its place at once: in pieces it would lie among
+    all that was needed in between, which could not be given back.
+
+    Args:
+        weight_OI: fp32.
+        layer: makes one of the kind that the configuration is for.
+        config: torchao's.
+    """
+    weight_OI = weight_OI.detach()
+    count = max(1, PIECE // weight_OI.shape[1])
+    first = _quantized(layer(), weight_OI[:count], config)
+    tensors = {name: getattr(first, name) for name in first.tensor_data_names}
+    whole = {name: part.new_empty(len(weight_OI), *part.shape[1:]) for name, part in tensors.items()}
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + count)
+        found = _quantized(layer(), weight_OI[rows], config)
+        for name, tensor in whole.items():
+            tensor[rows] = getattr(found, name)
+
+    _side_by_side(fill, range(0, len(weight_OI), count))
+    return type(first)(**whole, **{name: getattr(first, name) for name in first.tensor_attribute_names})
+
+
+def _quantized(layer: nn.Module, weight: Tensor, config: Any) -> Any:
+    """A weight as torchao's tensor."""
+    from torchao.quantization import quantize_
+
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    quantize_(layer, config, lambda module, name: module is layer)
+    return layer.weight.detach()
+
+
+def _side_by_side(work: Callable[[int], None], places: Iterable[int]) -> None:
+    """The work at each place, in as many threads as there are, none of which has threads of its own: OpenMP's wait for
+    one another after every operation, which on small pieces and a busy machine takes a hundred times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(work, pieces))
+            for _ in pool.map(work, places):
+                pass
     finally:
         torch.set_num_threads(threads)
-
-
-def _rounded(rows_OI: Tensor, config: Any) -> Any:
-    """Some rows as torchao's tensor."""
-    from torchao.quantization import quantize_
-
-    layer = nn.Linear(rows_OI.shape[1], rows_OI.shape[0], bias=False, device="meta")
-    layer.weight = nn.Parameter(rows_OI, requires_grad=False)
-    quantize_(layer, config)
-    return layer.weight.detach()
-
-
-def round_embedding(layer: nn.Embedding, grid: EmbeddingGrid) -> None:
-    """Replace an embedding's numbers, fp32, by the nearest ones of a grid."""
-    with silenced():
-        from torchao.quantization import quantize_
-
-    quantize_(layer, embedding_config(grid), lambda module, name: module is layer)
 
 
 def linear_config(grid: LinearGrid, method: Method) -> Any:
