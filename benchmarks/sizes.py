@@ -46,7 +46,12 @@ QUANTIZERS: dict[str, Quantizer] = {
     "8 bits": Int8DynamicInt8Weight(),
 }
 # Bytes of programs that were written, by the quantizer's name above. phi-3-mini: recipes/phi3-mini/random-3.8b.yaml.
-MEASURED = {("phi-3-mini, 4K", "4 bits, all of it"): 1_984_747_008}
+MEASURED = {
+    ("phi-3-mini, 4K", "4 bits, all of it"): 1_984_747_008,
+    ("phi-4-mini", "4 bits, all of it"): 2_366_776_192,
+    ("phi-3-vision", "4 bits, all of it"): 2_155_104_000,
+    ("Phi-tiny-MoE", "4 bits, head and embedding 8"): 2_257_181_696,
+}
 
 
 class Size(NamedTuple):
@@ -115,6 +120,9 @@ TAIL = [
     "* *4 bits, head and embedding 8*: the default of `Int8DynamicInt4Weight`, groups of 32.",
     "* *8 bits*: `Int8DynamicInt8Weight`.",
     "* Vision counts what sees in fp32 where the quantizer leaves it so.",
+    "* Measured: random weights need no download, `phi3kit export --recipe recipes/phi4-mini/net.yaml",
+    "  --recipe recipes/export.yaml --random 0 --name phi4-mini --out bundles/phi4-mini-random`. phi-3.5-mini has phi-3-mini's",
+    "  shapes; what has no measured number takes hours, or more memory or disk than was at hand.",
 ]
 
 
