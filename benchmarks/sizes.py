@@ -121,8 +121,8 @@ TAIL = [
     "* *8 bits*: `Int8DynamicInt8Weight`.",
     "* Vision counts what sees in fp32 where the quantizer leaves it so.",
     "* Measured: random weights need no download, `phi3kit export --recipe recipes/phi4-mini/net.yaml",
-    "  --recipe recipes/export.yaml --random 0 --name phi4-mini --out bundles/phi4-mini-random`. phi-3.5-mini has phi-3-mini's",
-    "  shapes; what has no measured number takes hours, or more memory or disk than was at hand.",
+    "  --recipe recipes/export.yaml --random 0 --name phi4-mini --out bundles/phi4-mini-random`. phi-3.5-mini has",
+    "  phi-3-mini's shapes; of the others the time has not been spent (7 billion parameters and more).",
 ]
 
 

@@ -7,6 +7,8 @@ habits of torch and ExecuTorch are changed while `quick` is entered. What they a
   signature meanwhile, it is made once.
 - Before two groups of nodes are merged, every node after one of them is looked for in both, in sets that hold for each
   node all that come after it. As bits of one number that is three operations on numbers.
+- After each group that becomes a node of its own, the whole graph is copied in another order and written as Python, that
+  nobody runs. The nodes change places instead.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any, final
 from unittest import mock
 
@@ -69,7 +72,7 @@ def quick() -> Iterator[None]:
             (backend_api, same_tag.__name__, inputs.found_once(same_tag)),
             (lowered_backend_module, "legalize_graph", in_order),
             (ConfigerationBasedPartitioner, "ops_to_not_decompose", kept),
-            (partitioner, "_DependencyViewer", lambda module: None),  # of the base class; the next one is used
+            (partitioner, "_DependencyViewer", partial(_OnDemand, partitioner._DependencyViewer)),
             (group_partitioner, "_DependencyViewer", Reach),
             (partitions, "_can_merge_partitions", _mergeable),
             (partitions, "_process_all_nodes", assigned),
@@ -112,6 +115,23 @@ class _Inputs:
                 self._known = before
 
         return run
+
+
+@final
+class _OnDemand:
+    """A viewer that looks at a graph when it is asked: the partitioner of groups makes one, and then one of its own.
+
+    Args:
+        viewer: what makes it.
+        module: whose graph does not change meanwhile.
+    """
+
+    def __init__(self, viewer: Callable[[fx.GraphModule], Any], module: fx.GraphModule) -> None:
+        self._make = cache(lambda: viewer(module))
+
+    def downstreams_of(self, node: fx.Node) -> set[fx.Node]:
+        """All that come after a node."""
+        return self._make().downstreams_of(node)
 
 
 class _Nothing(set[int]):

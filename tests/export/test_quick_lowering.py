@@ -117,6 +117,16 @@ def test_everything_is_as_before_outside():
     assert all(one is other for one, other in zip(patched(), before, strict=True))
 
 
+def test_other_partitioners_find_what_they_found():
+    from torch.fx.passes.infra import partitioner
+
+    module = graph(0)
+    nodes = list(module.graph.nodes)
+    wanted = partitioner._DependencyViewer(module).downstreams_of(nodes[5])
+    with quick():
+        assert partitioner._DependencyViewer(module).downstreams_of(nodes[5]) == wanted != set()
+
+
 def test_what_nobody_asks_is_not_kept():
     reached = _Forgetful()
     reached[1].add(2)
