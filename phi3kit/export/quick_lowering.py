@@ -7,7 +7,7 @@ habits of torch and ExecuTorch are changed while `quick` is entered. What they a
   signature meanwhile, it is made once.
 - Before two groups of nodes are merged, every node after one of them is looked for in both, in sets that hold for each
   node all that come after it. As bits of one number that is three operations on numbers.
-- After each group that becomes a node of its own, the whole graph is copied in another order and written as Python, that
+- After each group that becomes a node of its own, the whole graph is copied in another order and written as Python that
   nobody runs. The nodes change places instead.
 """
 
