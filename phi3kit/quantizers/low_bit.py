@@ -7,7 +7,8 @@ must stay fp32 (ExecuTorch 1.4 reads bfloat16 ones wrongly, without an error).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -76,17 +77,21 @@ def _rounded(weight_OI: Tensor, layer: Callable[[], nn.Module], config: Any) -> 
     """
     weight_OI = weight_OI.detach()
     count = max(1, PIECE // weight_OI.shape[1])
-    first = _quantized(layer(), weight_OI[:count], config)
-    tensors = {name: getattr(first, name) for name in first.tensor_data_names}
-    whole = {name: part.new_empty(len(weight_OI), *part.shape[1:]) for name, part in tensors.items()}
 
-    def fill(start: int) -> None:
-        rows = slice(start, start + count)
-        found = _quantized(layer(), weight_OI[rows], config)
+    def of(start: int) -> Any:
+        return _quantized(layer(), weight_OI[start : start + count], config)
+
+    def put(start: int, found: Any) -> None:
         for name, tensor in whole.items():
-            tensor[rows] = getattr(found, name)
+            tensor[start : start + count] = getattr(found, name)
 
-    _side_by_side(fill, range(0, len(weight_OI), count))
+    with _threads() as pool:
+        first = of(0)
+        parts = {name: getattr(first, name) for name in first.tensor_data_names}
+        whole = {name: part.new_empty(len(weight_OI), *part.shape[1:]) for name, part in parts.items()}
+        put(0, first)
+        for _ in pool.map(lambda start: put(start, of(start)), range(count, len(weight_OI), count)):
+            pass
     return type(first)(**whole, **{name: getattr(first, name) for name in first.tensor_attribute_names})
 
 
@@ -99,16 +104,16 @@ def _quantized(layer: nn.Module, weight: Tensor, config: Any) -> Any:
     return layer.weight.detach()
 
 
-def _side_by_side(work: Callable[[int], None], places: Iterable[int]) -> None:
-    """The work at each place, in as many threads as there are, none of which has threads of its own: OpenMP's wait for
-    one another after every operation, which on small pieces and a busy machine takes a hundred times as long.
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, none of which has threads of its own: OpenMP's wait for one another after every
+    operation, which on small pieces and a busy machine takes a hundred times as long as the work.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(work, places):
-                pass
+            yield pool
     finally:
         torch.set_num_threads(threads)
 
