@@ -13,7 +13,7 @@ from phi3kit.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,25 @@ class Document:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a chat."""
+    """One turn of a chat.
+
+    Args:
+        role: who speaks; ``tool`` is what a tool answered to an assistant's call.
+        content: the text, as it was written.
+        learned: whether the loss falls on it, where it is an assistant's (OpenAI's ``weight``: 0 is False).
+        tools: of a system turn: the tools that it declares, each as OpenAI's ``tools`` describe one.
+        tool_calls: of an assistant's turn: the calls that it makes, each as OpenAI's ``tool_calls`` describe one.
+        reasoning: of an assistant's turn: what it thought before its answer (``reasoning_content``).
+        name: who speaks within the role (OpenAI's ``name``); of a tool's turn, which tool.
+    """
 
     role: Role
     content: str
+    learned: bool = True
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    reasoning: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
