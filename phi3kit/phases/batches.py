@@ -6,11 +6,13 @@ the next loader starts there (see `BatchOrder`); Lightning's own loader state is
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, final
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from phi3kit.errors import UserError
@@ -42,6 +44,7 @@ class Batches(LightningDataModule, Family, ABC):
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.heldout_batches = heldout_batches
         self.consumed = 0
+        self.report: dict[str, Any] = {}  # of each part: how many rows, and what is in none
 
     @abstractmethod
     def samples(self, part: str) -> Dataset[Any]:
@@ -50,6 +53,13 @@ class Batches(LightningDataModule, Family, ABC):
     @abstractmethod
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
         """A batch out of numbered samples."""
+
+    def tell(self, part: str, counts: dict[str, int], lost: str | int = "") -> None:
+        """Keep what a part holds for the run's report; what of it is lost is said once, by the first process."""
+        rows = self.report.setdefault("rows", {})
+        if lost and rows.get(part) != counts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"phi3kit: {lost}", file=sys.stderr)
+        rows[part] = counts
 
     def train_dataloader(self) -> DataLoader[Batch]:
         samples = Numbered(self.samples("train"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, final
 
@@ -14,20 +13,13 @@ from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.phases.batches import END_OF_DOCUMENT, Batches
 from phi3kit.phases.collate import stream_batch
+from phi3kit.phases.token_rows import TokenRows
 from phi3kit.records import Batch
 
 
-def litdata_blocks(folder: Path, block_size: int) -> Dataset[torch.Tensor]:
+def litdata_blocks(folder: Path, block_size: int) -> TokenRows:
     """A litdata folder of token chunks as blocks of `block_size` ids."""
-    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
-    from litdata import StreamingDataset, TokensLoader
-
-    if not (folder / "index.json").is_file():
-        raise UserError(f"there are no tokens at {folder}; run `phi3kit prepare` with `out: {folder.parent.parent}`")
-    tokens = sum(chunk["dim"] for chunk in json.loads((folder / "index.json").read_text())["chunks"])
-    if tokens < block_size:
-        raise UserError(f"{folder} holds {tokens} tokens, fewer than one block of {block_size}; lower the context")
-    return StreamingDataset(str(folder), item_loader=TokensLoader(block_size=block_size))
+    return TokenRows(folder, block_size)
 
 
 def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
@@ -76,18 +68,24 @@ class TokenStream(Batches):
         check_tokenizer(self.folder, tokenizer)
 
     def samples(self, part: str) -> Dataset[Any]:
-        blocks = litdata_blocks(self.folder / self.part / part, self.context + 1)
+        rows = litdata_blocks(self.folder / self.part / part, self.context + 1)
+        there = len(rows)
+        self.tell(
+            part,
+            {"rows": there, "left_out_tokens": rows.left_out},
+            rows.left_out and f"{rows.folder}: the last {rows.left_out} of {rows.tokens:,} tokens fill no row",
+        )
         if self.most_tokens is None or part != "train":
-            return blocks
-        rows, there = self.most_tokens // (self.context + 1), len(blocks)  # type: ignore[arg-type]
-        if not 0 < rows <= there:
+            return rows
+        wanted = self.most_tokens // (self.context + 1)
+        if not 0 < wanted <= there:
             held = there * (self.context + 1)
             raise UserError(
-                f"most_tokens is {self.most_tokens}, but {self.folder / self.part / part} holds {there} rows of "
+                f"most_tokens is {self.most_tokens}, but {rows.folder} holds {there} rows of "
                 f"{self.context + 1} tokens; give {self.context + 1} to {held}"
             )
         drawn = torch.randperm(there, generator=torch.Generator().manual_seed(self.seed))
-        return Subset(blocks, sorted(drawn[:rows].tolist()))
+        return Subset(rows, sorted(drawn[:wanted].tolist()))
 
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
         blocks = torch.stack([torch.as_tensor(ids).to(torch.int64) for _, ids in samples])

@@ -212,6 +212,7 @@ def _train(
         "train_loss": console.last_loss,
         "before": start,
         "after": end,
+        **data.report,
         **{k: v for c in trainer.callbacks for k, v in getattr(c, "report", {}).items()},  # type: ignore[attr-defined]
     }
 
