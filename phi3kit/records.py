@@ -174,6 +174,7 @@ class Batch:
             only tokens of its own document. Padding is document -1.
         samples: which samples of the data set are in here, for logs and the proof of exact resumption.
         pictures: the images behind the negative ids; None where there are none.
+        replay: text that the net learned before, to learn beside this batch; None where nothing is replayed.
     """
 
     tokens_BT: Tensor
@@ -182,3 +183,4 @@ class Batch:
     documents_BT: Tensor
     samples: list[int] = field(default_factory=list)
     pictures: Pictures | None = None
+    replay: Batch | None = None

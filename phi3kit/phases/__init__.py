@@ -21,6 +21,7 @@ from phi3kit.phases.loss_by_length import LossByLength  # noqa: E402
 from phi3kit.phases.next_token import NextToken  # noqa: E402
 from phi3kit.phases.phase import Phase, Schedule  # noqa: E402
 from phi3kit.phases.quantization_aware import QuantizationAware  # noqa: E402
+from phi3kit.phases.replay import Replay  # noqa: E402
 from phi3kit.phases.sample_log import SampleLog  # noqa: E402
 from phi3kit.phases.token_stream import TokenStream  # noqa: E402
 
@@ -35,6 +36,7 @@ __all__ = [
     "Phase",
     "PreferenceBatches",
     "QuantizationAware",
+    "Replay",
     "SampleLog",
     "Schedule",
     "TokenStream",

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from phi3kit.errors import UserError
 from phi3kit.families import Family, Tokenizer
 from phi3kit.phases.order import BatchOrder
+from phi3kit.phases.replay import BothOrders, BothSamples, CollateBoth
 from phi3kit.records import Batch
 
 END_OF_DOCUMENT = "<|endoftext|>"
@@ -45,6 +46,7 @@ class Batches(LightningDataModule, Family, ABC):
         self.heldout_batches = heldout_batches
         self.consumed = 0
         self.report: dict[str, Any] = {}  # of each part: how many rows, and what is in none
+        self.replay: Batches | None = None  # text that comes beside each training batch; `fit` sets it
 
     @abstractmethod
     def samples(self, part: str) -> Dataset[Any]:
@@ -62,21 +64,36 @@ class Batches(LightningDataModule, Family, ABC):
         rows[part] = counts
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        samples = Numbered(self.samples("train"))
+        samples = self.samples("train")
+        order = self._order(samples, self.batch_size, self.seed)
+        if self.replay is None:
+            return self._loader(Numbered(samples), order)
+        before = self.replay.samples("train")
+        orders = BothOrders(order, self._order(before, self.replay.batch_size, self.replay.seed))
+        return self._loader(BothSamples(samples, before), orders, CollateBoth(self.collate, self.replay.collate))
+
+    def _order(self, samples: Dataset[Any], batch_size: int, seed: int) -> BatchOrder:
+        """Which samples make up the run's training batches on this device, from the first that is not consumed."""
         trainer = self.trainer
         assert trainer is not None
-        order = BatchOrder(
-            len(samples),
-            self.batch_size,
-            trainer.max_steps * trainer.accumulate_grad_batches,
-            self.seed,
+        batches = trainer.max_steps * trainer.accumulate_grad_batches
+        return BatchOrder(
+            len(samples),  # type: ignore[arg-type]
+            batch_size,
+            batches,
+            seed,
             trainer.global_rank,
             trainer.world_size,
             self.consumed,
         )
-        return self._loader(samples, order)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """The held-out data, and behind it that of the replayed text, where there is one."""
+        own = self.heldout_loader()
+        return own if self.replay is None else [own, self.replay.heldout_loader()]
+
+    def heldout_loader(self) -> DataLoader[Batch]:
+        """The data's own held-out rows, in their order."""
         samples = Numbered(self.samples("heldout"))
         numbers = list(range(len(samples)))
         if self.heldout_batches is not None:
@@ -84,14 +101,14 @@ class Batches(LightningDataModule, Family, ABC):
         rows = [numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size)]
         return self._loader(samples, rows)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         return self.val_dataloader()
 
-    def _loader(self, samples: Dataset[Any], order: Any) -> DataLoader[Batch]:
+    def _loader(self, samples: Dataset[Any], order: Any, collate: Any = None) -> DataLoader[Batch]:
         return DataLoader(
             samples,
             batch_sampler=order,
-            collate_fn=self.collate,
+            collate_fn=collate or self.collate,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone

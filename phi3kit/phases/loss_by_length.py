@@ -70,7 +70,7 @@ class LossByLength(Callback):
         for length in self.lengths:
             data = TokenStream(tokenizer, self.folder, self.part, length, batch_size=1, heldout_batches=self.rows)
             total, count = 0.0, 0
-            for batch in data.val_dataloader():
+            for batch in data.heldout_loader():
                 with torch.no_grad(), trainer.precision_plugin.forward_context():
                     loss = phase.compute(_on(batch, phase.device))
                 total, count = total + loss.total.item(), count + loss.count

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from phi3kit.families import Family
 from phi3kit.model import Decoder, weights
+from phi3kit.phases.losses import token_losses
 from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
 
@@ -89,6 +90,7 @@ class Phase(LightningModule, Family, ABC):
         self.optimizer = optimizer
         self.schedule = schedule
         self.grad_norm = torch.tensor(float("nan"))
+        self.replay_weight = 1.0  # of replayed text beside the phase's own loss; `fit` sets it
         self._counted = 0
         self._seed = 0
 
@@ -122,8 +124,16 @@ class Phase(LightningModule, Family, ABC):
         beside, metrics = self._auxiliary(batch)
         for name, value in {"loss": loss.mean(), **loss.metrics, **metrics}.items():
             self.log(f"train/{name}", value, batch_size=max(1, loss.count))
+        if batch.replay is not None:
+            beside = beside + self.replay_weight * self._replayed(batch.replay)
         total = loss.total + beside * loss.count
         return total * self.trainer.accumulate_grad_batches  # Lightning divides by it again
+
+    def _replayed(self, batch: Batch) -> Tensor:
+        """Mean loss per token of replayed text, with the layers' losses beside it."""
+        loss = token_losses(self.net, batch).mean()
+        self.log("train/replay_loss", loss.detach(), batch_size=1)
+        return loss + self._auxiliary(batch)[0]
 
     def _auxiliary(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The layers' losses beside the phase's own, summed, and the mean of each metric over the layers."""
@@ -141,13 +151,18 @@ class Phase(LightningModule, Family, ABC):
         torch._foreach_div_(gradients, counted)
         self.grad_norm = weights.whole(torch.nn.utils.get_total_norm(gradients))
 
-    def validation_step(self, batch: Batch, index: int) -> None:
-        loss = self.compute(batch)
+    def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
+        if dataloader_idx:  # the replayed text's held-out rows come behind the phase's own
+            losses_N = token_losses(self.net, batch)
+            loss, names = Loss(losses_N.sum(), losses_N.numel(), {}), {"loss": "replay_loss"}
+        else:
+            loss, names = self.compute(batch), {}
         for name, value in {"loss": loss.mean(), **loss.metrics}.items():
-            self.log(f"heldout/{name}", value, batch_size=max(1, loss.count), sync_dist=True)
+            logged = f"heldout/{names.get(name, name)}"
+            self.log(logged, value, batch_size=max(1, loss.count), sync_dist=True, add_dataloader_idx=False)
 
-    def test_step(self, batch: Batch, index: int) -> None:
-        self.validation_step(batch, index)
+    def test_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, index, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         matrices = [p for p in self.parameters() if p.requires_grad and p.ndim >= 2]

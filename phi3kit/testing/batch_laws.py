@@ -33,8 +33,8 @@ def check_batches(build: Callable[[Tokenizer], Batches], tokenizer: Tokenizer) -
     workers = build(tokenizer)
     workers.num_workers = 2
     _same(_train(workers, 2), first[2:], law, "resumed after batch 2 with two workers")
-    heldout = list(build(tokenizer).val_dataloader())
-    _same(list(build(tokenizer).val_dataloader()), heldout, "held-out batches are always the same", "read twice")
+    heldout = list(build(tokenizer).heldout_loader())
+    _same(list(build(tokenizer).heldout_loader()), heldout, "held-out batches are always the same", "read twice")
     require(bool(heldout), "there is held-out data", "no batch of it")
     for batch in (*first, *heldout):
         _is_well_formed(batch, tokenizer.vocab_size)

@@ -29,7 +29,7 @@ def declare(parser: ArgumentParser) -> None:
     """The keys of a training recipe."""
     from phi3kit.families import Tokenizer
     from phi3kit.model import Decoder
-    from phi3kit.phases import Batches, Phase
+    from phi3kit.phases import Batches, Phase, Replay
 
     from lightning import Trainer  # isort: skip  (after phi3kit.phases, which makes it importable)
 
@@ -52,6 +52,12 @@ def declare(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Decoder, "net")
     parser.add_argument("--phase", type=Callable[[Decoder], Phase], help="what is learned: the loss")
     parser.add_argument("--data", type=Callable[[Tokenizer], Batches], help="what it is learned from")
+    parser.add_argument(
+        "--replay",
+        type=Replay | None,
+        default=None,
+        help="text that the net learned before, to learn beside `data`, so that the net does not forget it",
+    )
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
 
 
@@ -132,6 +138,8 @@ def build(recipe: Recipe) -> Namespace:
             weights.load_part(objects.net, prefix, folder)
     objects.phase = objects.phase(objects.net)
     objects.data = objects.data(tokenizer)
+    if objects.replay is not None:
+        objects.data.replay, objects.phase.replay_weight = objects.replay.data(tokenizer), objects.replay.weight
     objects.tokenizer = tokenizer
     return objects
 
@@ -267,5 +275,6 @@ def evaluate(trainer_arguments: Namespace, phase: Phase, data: Batches, part: st
     trainer = make_trainer(options, [], False)
     run = trainer.validate if part == "heldout" else trainer.test
     with _ctrl_c():
-        (measures,) = run(phase, data, verbose=False) or [{}]
+        found = run(phase, data, verbose=False) or [{}]
+    measures = {name: value for part in found for name, value in part.items()}
     return {name.removeprefix("heldout/"): value for name, value in measures.items()}
