@@ -12,7 +12,7 @@ from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer
 from phi3kit.text.cl100k import FILE as RANKS
 from phi3kit.text.hugging_face import FILE as JSON
 from phi3kit.text.ranks import bpe_of_ranks
-from phi3kit.text.template import END, END_OF_TEXT
+from phi3kit.text.template import END_OF_TEXT, stop_ids
 
 # The chat template that `phi3kit.text.template` renders, for transformers' apply_chat_template.
 TEMPLATE = (
@@ -73,8 +73,7 @@ def token_ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 def generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """generation_config.json: an answer ends with any of ``<|endoftext|>``, ``<|assistant|>``, ``<|end|>``."""
-    stops = sorted(tokenizer.special_tokens[name] for name in (END_OF_TEXT, "<|assistant|>", END))
-    return {"_from_model_config": False, **token_ids(tokenizer), "eos_token_id": stops}
+    return {"_from_model_config": False, **token_ids(tokenizer), "eos_token_id": sorted(stop_ids(tokenizer))}
 
 
 def _of_ranks(tokenizer: Cl100kTokenizer) -> dict[str, Any]:

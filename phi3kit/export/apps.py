@@ -186,7 +186,8 @@ def _own(about: Mapping[str, Any]) -> str:
     shown = [
         f"* {when}: `{text.replace(chr(10), '⏎')}`" for when, text in (("first question", first), ("later ones", later))
     ]
-    stops = " or ".join(f"`{token}`" for token in about["stop"]["tokens"])
+    *first_stops, last_stop = (f"`{token}`" for token in about["stop"]["tokens"])
+    stops = f"{', '.join(first_stops)} or {last_stop}" if first_stops else last_stop
     return f"""## Your own app
 
 `TextLLMRunner` (C++), `LlmModule` (Android), `TextRunner` (iOS), as `mobile/bundle.md` of phi3kit says. In short:

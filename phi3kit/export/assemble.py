@@ -19,7 +19,7 @@ from phi3kit.model import LongRoPE
 from phi3kit.model.source import Source
 from phi3kit.model.stored import weight_files
 from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
-from phi3kit.text.template import END, END_OF_TEXT, stop_ids
+from phi3kit.text.template import stop_ids, stop_tokens
 
 PREFIX = "phi4_"  # an iOS demo app, etLLM, chooses the Phi template by it, and exits on a prefix it does not know
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -71,7 +71,7 @@ def describe(
         "tokenizer": TOKENIZER,
         "tokenizer_config": TOKENIZER_CONFIG,
         "template": template(tokenizer),
-        "stop": {"tokens": [END, END_OF_TEXT], "ids": stop_ids(tokenizer)},
+        "stop": {"tokens": stop_tokens(tokenizer), "ids": stop_ids(tokenizer)},
         "context": program.context,
         "cache": program.cache.kind,
         "remembers": program.cache.context,

@@ -25,6 +25,7 @@ from phi3kit.records import Message
 
 END = "<|end|>"
 END_OF_TEXT = "<|endoftext|>"
+ASSISTANT = "<|assistant|>"
 
 # Unicode's White_Space, which Rust's \s matches and `rstrip` swallows; str.isspace() counts four more.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -75,9 +76,14 @@ def render_turn(content: str, tokenizer: Tokenizer) -> list[int]:
     return rendered.ids[rendered.ids.index(_id(END, tokenizer)) :]
 
 
+def stop_tokens(tokenizer: Tokenizer) -> list[str]:
+    """What ends an answer, the token that closes a turn first; the three of Phi-3's `generation_config.json`."""
+    return [END, END_OF_TEXT, ASSISTANT]
+
+
 def stop_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids that end an answer: ``<|end|>`` and ``<|endoftext|>``."""
-    return [_id(END, tokenizer), _id(END_OF_TEXT, tokenizer)]
+    """Ids of what ends an answer."""
+    return [_id(name, tokenizer) for name in stop_tokens(tokenizer)]
 
 
 def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: bool = False) -> Iterator[Segment]:
@@ -103,8 +109,8 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
         before, text = END, "\n"
     yield from _text(text, before, swallows)
     if generation:
-        yield Segment("<|assistant|>", special=True)
-        yield from _text("\n", "<|assistant|>", swallows)
+        yield Segment(ASSISTANT, special=True)
+        yield from _text("\n", ASSISTANT, swallows)
 
 
 def _text(text: str, before: str, swallows: frozenset[str], *, supervised: bool = False) -> Iterator[Segment]:

@@ -68,7 +68,7 @@ def test_files_and_description(tiny_bundle, tiny_run):
     assert about["longrope"] == "long"
     assert about["template"]["next"] == "<|end|><|user|>{content}<|end|><|assistant|>"
     assert about["stop"] == {
-        "tokens": ["<|end|>", "<|endoftext|>"],
+        "tokens": ["<|end|>", "<|endoftext|>", "<|assistant|>"],
         "ids": about["program"]["constants"]["get_eos_ids"],
     }
     assert about["quantizer"]["linear"]["weight_bits"] == 4

@@ -42,6 +42,22 @@ class Recorder(Engine):
         self.inner.reset()
 
 
+class Scripted(Engine):
+    """Says certain ids, whatever it reads."""
+
+    context, position = 1000, 0
+
+    def __init__(self, ids: list[int], vocab_size: int) -> None:
+        self.ids, self.vocab_size = list(ids), vocab_size
+
+    def ingest(self, ids):
+        self.position += len(ids)
+        return torch.eye(self.vocab_size)[self.ids.pop(0)]
+
+    def reset(self):
+        self.position = 0
+
+
 @pytest.fixture(params=["run", "bundle"])
 def talker(request, tiny_run, tiny_bundle):
     engine, tokenizer = load({"run": tiny_run, "bundle": tiny_bundle}[request.param])
@@ -136,6 +152,16 @@ def test_an_answer_cut_short_is_continued_from_its_last_id():
     list(chat.ask("b"))
     said = engine.read[len(chat.tokenizer.encode("a")) + 3 :]
     assert unread in said
+
+
+@pytest.mark.parametrize("stop", ["<|end|>", "<|endoftext|>", "<|assistant|>"])
+def test_each_of_phi3s_three_stops_ends_an_answer(stop):
+    tokenizer = tiny.tokenizer()
+    said = [*tokenizer.encode("The lamp."), tokenizer.special_tokens[stop], *tokenizer.encode("More.")]
+    chat = Chat(Scripted(said, tokenizer.vocab_size), tokenizer)
+    assert "".join(chat.ask("What turns?")) == "The lamp."
+    assert not chat.cut
+    assert chat.ids_of("Why?")[0] == tokenizer.special_tokens["<|end|>"]  # what the net was taught to see there
 
 
 def test_system_message_comes_first_and_once(talker):

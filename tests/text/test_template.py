@@ -111,6 +111,11 @@ def test_empty_system_message_is_left_out(tokenizer: Tokenizer) -> None:
     assert ids([Message("system", ""), *HELLO], tokenizer) == ids(HELLO, tokenizer)
 
 
+def test_stops_are_those_of_the_releases() -> None:
+    """`generation_config.json` of Phi-3-mini, medium, 3.5-mini and MoE: [32000, 32001, 32007]."""
+    assert stop_ids(make("mini")) == [32007, 32000, 32001]
+
+
 def test_segments_join_to_the_prompt_of_a_runtime_that_swallows_nothing() -> None:
     text = "".join(segment.text for segment in segments(HELLO, trained(), generation=True))
     assert text == "<|user|>Hello<|end|><|assistant|>"
