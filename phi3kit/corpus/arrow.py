@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from phi3kit.corpus.files import WHOLE, document_of, each_file, fields_of, find
+from phi3kit.corpus.files import WHOLE, each_file, find, first_line
 from phi3kit.corpus.parts import Divisible, Part
+from phi3kit.corpus.row_documents import Unreadable, document_of, fields_of, left_out, rows_of
 from phi3kit.errors import UserError
 from phi3kit.families import Reader
 from phi3kit.records import Document
@@ -22,13 +23,20 @@ class SavedDataset(Reader, Divisible):
         path: the folder (of one split: the one with ``state.json``), or one above several splits.
         text_field: the column that holds the text; several: their texts, with a blank line between.
         id_field: the column that holds the id; null: file name and row number.
+        unreadable: "skip" what cannot be read and list it among the rejected, or "stop" there.
     """
 
-    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
-        self.path, self.text_field, self.id_field = path, text_field, id_field
+    def __init__(
+        self,
+        path: str,
+        text_field: str | list[str] = "text",
+        id_field: str | None = None,
+        unreadable: Unreadable = "skip",
+    ) -> None:
+        self.path, self.text_field, self.id_field, self.unreadable = path, text_field, id_field, unreadable
 
     def read(self) -> Iterator[Document]:
-        """All rows of all files, in order. Raises `UserError` naming the file and the row."""
+        """All rows of all files, in order. Raises `UserError` naming the file and the row, with `unreadable: stop`."""
         return each_file(self)
 
     def files(self) -> list[tuple[str, Path]]:
@@ -45,7 +53,7 @@ class SavedDataset(Reader, Divisible):
 
     def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
         """The rows of one part."""
-        return _documents(name, file, part, self.path, self.text_field, self.id_field)
+        return _documents(name, file, part, self.path, self.text_field, self.id_field, self.unreadable)
 
 
 @final
@@ -62,6 +70,7 @@ class HubDataset(Reader, Divisible):
         cache: folder of the library's cache; null: the library's own.
         text_field: the column that holds the text; several: their texts, with a blank line between.
         id_field: the column that holds the id; null: file name and row number.
+        unreadable: "skip" what cannot be read and list it among the rejected, or "stop" there.
     """
 
     def __init__(
@@ -73,9 +82,10 @@ class HubDataset(Reader, Divisible):
         cache: str | None = None,
         text_field: str | list[str] = "text",
         id_field: str | None = None,
+        unreadable: Unreadable = "skip",
     ) -> None:
         self.name, self.split, self.config, self.revision, self.cache = name, split, config, revision, cache
-        self.text_field, self.id_field = text_field, id_field
+        self.text_field, self.id_field, self.unreadable = text_field, id_field, unreadable
 
     def read(self) -> Iterator[Document]:
         """All rows, in order. Raises `UserError` where there is no such data set, or naming the file and the row."""
@@ -95,11 +105,11 @@ class HubDataset(Reader, Divisible):
             cache = self.cache or datasets.config.HF_DATASETS_CACHE
             raise UserError(
                 f"the data set {self.name!r} is neither in the cache {cache} nor to be had from the Hub "
-                f"({_first_line(error)}); load it once where there is a network, with datasets.load_dataset, and bring "
+                f"({first_line(error)}); load it once where there is a network, with datasets.load_dataset, and bring "
                 "that cache here, or give its files to another reader, e.g. ParquetFiles"
             ) from error
         except (ValueError, datasets.exceptions.DatasetsError) as error:
-            raise UserError(f"the data set {self.name!r} cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"the data set {self.name!r} cannot be loaded: {first_line(error)}") from error
         files = [Path(about["filename"]) for about in data.cache_files]
         return [(f"{self.name.strip('/').rpartition('/')[2]}/{file.name}", file) for file in files]
 
@@ -113,11 +123,7 @@ class HubDataset(Reader, Divisible):
 
     def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
         """The rows of one part."""
-        return _documents(name, file, part, self.name, self.text_field, self.id_field)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(". ")
+        return _documents(name, file, part, self.name, self.text_field, self.id_field, self.unreadable)
 
 
 def _parts(file: Path, bytes_at_once: int) -> list[Part]:
@@ -125,6 +131,8 @@ def _parts(file: Path, bytes_at_once: int) -> list[Part]:
     parts = [Part(0, 0, 0)]
     size = 0
     for number, batch in enumerate(_batches(file)):
+        if isinstance(batch, Exception):
+            return [*parts[:-1], parts[-1]._replace(records=WHOLE.records)]  # whoever reads it says so
         if size >= bytes_at_once:
             last = parts[-1]
             parts.append(Part(number, last.before + last.records, 0))
@@ -135,27 +143,37 @@ def _parts(file: Path, bytes_at_once: int) -> list[Part]:
 
 
 def _documents(
-    name: str, file: Path, part: Part, source: str, text_field: str | list[str], id_field: str | None
+    name: str,
+    file: Path,
+    part: Part,
+    source: str,
+    text_field: str | list[str],
+    id_field: str | None,
+    unreadable: Unreadable,
 ) -> Iterator[Document]:
     wanted = {*fields_of(text_field), *([id_field] if id_field else [])}
-    batches = (  # where a column is missing, all are there to be named
-        batch.select(sorted(wanted)) if wanted <= {*batch.schema.names} else batch
-        for batch in islice(_batches(file), part.start, None)
-    )
-    rows = islice((row for batch in batches for row in batch.to_pylist()), part.records)
-    for number, row in enumerate(rows, start=part.before + 1):
-        yield document_of(row, f"{file}, row {number}", f"{name}:{number}", source, text_field, id_field)
+    number, end = part.before, part.before + part.records
+    for batch in islice(_batches(file), part.start, None):
+        if number >= end:
+            return
+        if isinstance(batch, Exception):
+            reason = f"{file} is not readable as Arrow, after row {number}: {first_line(batch)}"
+            yield left_out(f"{name}:{number + 1}", source, reason, unreadable)
+            return
+        # where a column is missing, all are there to be named
+        chosen = batch.select(sorted(wanted)) if wanted <= {*batch.schema.names} else batch
+        for row in rows_of(chosen):
+            number += 1
+            place, id = f"{file}, row {number}", f"{name}:{number}"
+            yield document_of(row, place, id, source, text_field, id_field, unreadable)
 
 
 def _batches(file: Path) -> Iterator[Any]:
-    """The batches of an Arrow stream. Raises `UserError` where it breaks off."""
+    """The batches of an Arrow stream; what went wrong, where it breaks off."""
     import pyarrow
 
-    n = 0
     try:
         with pyarrow.memory_map(str(file)) as source:
-            for batch in pyarrow.ipc.open_stream(source):
-                yield batch
-                n += batch.num_rows
+            yield from pyarrow.ipc.open_stream(source)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is not readable as Arrow, after row {n}: {error}") from error
+        yield error

@@ -6,17 +6,17 @@ A document's id is ``folder/path/in/it`` (and the line or row), so it stays the 
 from __future__ import annotations
 
 import glob
-import gzip
-import io
 import json
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, NamedTuple, final
 
 from phi3kit.corpus.extractors import HTML, TIMED_OUT, Markdown, PlainText
+from phi3kit.corpus.packed import opened
 from phi3kit.corpus.parts import AT_ONCE, Divisible, Part, joined, parts_of_lines
+from phi3kit.corpus.row_documents import UNREADABLE, Unreadable, document_of, fields_of, left_out, rows_of
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -29,7 +29,7 @@ BY_SUFFIX: dict[str, type[Extractor]] = {
 ROWS_AT_ONCE = 1000  # of a Parquet or Arrow file in memory
 PACKED_PARTS = 8  # of a packed file: whoever reads a part of it unpacks all before it
 WHOLE = Part(0, 0, 2**62)
-UNREADABLE = "unreadable"  # metadata key: why a document has no text; `prepare` rejects and lists it
+BOM = "\ufeff"  # at the start of what Windows saves, and wherever such files were put together
 
 
 def find(path: str, suffixes: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
@@ -64,16 +64,14 @@ class Files(Reader):
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
         extractor: turns a file into text; null: by its suffix (.txt .text .rst .py, .md .markdown, .html .htm
             .xhtml), and other files in a folder are left alone.
-        unreadable: "stop" at a file that cannot be read, or "skip" it and list it among the rejected.
+        unreadable: "skip" a file that cannot be read and list it among the rejected, or "stop" there.
     """
 
-    def __init__(
-        self, path: str, extractor: Extractor | None = None, unreadable: Literal["stop", "skip"] = "stop"
-    ) -> None:
+    def __init__(self, path: str, extractor: Extractor | None = None, unreadable: Unreadable = "skip") -> None:
         self.path, self.extractor, self.unreadable = path, extractor, unreadable
 
     def read(self) -> Iterator[Document]:
-        """All files, in order of names. Raises `UserError` naming the file and the byte."""
+        """All files, in order of names; with `unreadable: stop` it raises `UserError` naming the file and the byte."""
         return each_file(self)
 
     def files(self) -> list[tuple[str, Path]]:
@@ -112,13 +110,20 @@ class JSONLines(Reader, Divisible):
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
         text_field: the key that holds the text; several: their texts, with a blank line between.
         id_field: the key that holds the id; null: file name and line number.
+        unreadable: "skip" what cannot be read and list it among the rejected, or "stop" there.
     """
 
-    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
-        self.path, self.text_field, self.id_field = path, text_field, id_field
+    def __init__(
+        self,
+        path: str,
+        text_field: str | list[str] = "text",
+        id_field: str | None = None,
+        unreadable: Unreadable = "skip",
+    ) -> None:
+        self.path, self.text_field, self.id_field, self.unreadable = path, text_field, id_field, unreadable
 
     def read(self) -> Iterator[Document]:
-        """All lines of all files, in order. Raises `UserError` naming the file and the line."""
+        """All lines of all files. Raises `UserError` naming the file and the line, with `unreadable: stop`."""
         return each_file(self)
 
     def files(self) -> list[tuple[str, Path]]:
@@ -133,21 +138,33 @@ class JSONLines(Reader, Divisible):
         """Lines; of a packed file, in a few parts."""
         try:
             with file.open("rb") as raw:
-                parts = parts_of_lines(_unpacked(raw, file), bytes_at_once)
-        except (OSError, EOFError) as error:
-            raise UserError(f"cannot read {file}: {error}") from error
-        return joined(parts, PACKED_PARTS) if file.suffix in (".gz", ".zst") else parts
+                stream, unpacked = opened(raw, file)
+                parts = parts_of_lines(stream, bytes_at_once)
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+        if unpacked is None:
+            return parts
+        parts = joined(parts, PACKED_PARTS)
+        return parts if unpacked.broken is None else [*parts[:-1], parts[-1]._replace(records=WHOLE.records)]
 
     def read_part(self, name: str, file: Path, part: Part) -> Iterator[Document]:
         """The lines of one part."""
-        for number, line in enumerate(_lines(file, part), start=part.before + 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{file}:{number} is not JSON: {error}") from error
-                place = f"{file}:{number}"
-                yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+        for number, line in _lines(file, part):
+            id, place = f"{name}:{number}", f"{file}:{number}"
+            if isinstance(line, _Broken):
+                yield left_out(id, self.path, f"{place}: the rest cannot be read, {line.reason}", self.unreadable)
+                continue
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8").removeprefix(BOM))
+            except UnicodeDecodeError as error:
+                bad = f"is not UTF-8 at byte {error.start} (0x{line[error.start]:02x}) of the line"
+                yield left_out(id, self.path, f"{place} {bad}", self.unreadable)
+            except (ValueError, RecursionError) as error:
+                yield left_out(id, self.path, f"{place} is not JSON: {error}", self.unreadable)
+            else:
+                yield document_of(row, place, id, self.path, self.text_field, self.id_field, self.unreadable)
 
 
 @final
@@ -158,13 +175,20 @@ class ParquetFiles(Reader, Divisible):
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
         text_field: the column that holds the text; several: their texts, with a blank line between.
         id_field: the column that holds the id; null: file name and row number.
+        unreadable: "skip" what cannot be read and list it among the rejected, or "stop" there.
     """
 
-    def __init__(self, path: str, text_field: str | list[str] = "text", id_field: str | None = None) -> None:
-        self.path, self.text_field, self.id_field = path, text_field, id_field
+    def __init__(
+        self,
+        path: str,
+        text_field: str | list[str] = "text",
+        id_field: str | None = None,
+        unreadable: Unreadable = "skip",
+    ) -> None:
+        self.path, self.text_field, self.id_field, self.unreadable = path, text_field, id_field, unreadable
 
     def read(self) -> Iterator[Document]:
-        """All rows of all files, in order. Raises `UserError` naming the file and the row."""
+        """All rows of all files, in order. Raises `UserError` naming the file and the row, with `unreadable: stop`."""
         return each_file(self)
 
     def files(self) -> list[tuple[str, Path]]:
@@ -182,8 +206,10 @@ class ParquetFiles(Reader, Divisible):
 
         try:
             about = pyarrow.parquet.ParquetFile(file).metadata
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not readable as Parquet: {error}") from error
+        except pyarrow.ArrowException:
+            return [WHOLE]  # whoever reads it says so
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error}") from error
         parts: list[Part] = []
         size = rows = 0
         for i in range(about.num_row_groups):
@@ -202,41 +228,42 @@ class ParquetFiles(Reader, Divisible):
         import pyarrow
         import pyarrow.parquet
 
-        columns = [field for field in (*fields_of(self.text_field), self.id_field) if field]
         try:
-            table = pyarrow.parquet.ParquetFile(file)
-            chosen = columns if {*columns} <= {*table.schema_arrow.names} else None  # all: to be named
-            groups = range(part.start, table.num_row_groups)
-            batches = table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=groups, columns=chosen)
-            rows = islice((row for batch in batches for row in batch.to_pylist()), part.records)
-            for number, row in enumerate(rows, start=part.before + 1):
-                place = f"{file}, row {number}"
-                yield document_of(row, place, f"{name}:{number}", self.path, self.text_field, self.id_field)
+            table = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not readable as Parquet: {error}") from error
+            reason = f"{file} is not readable as Parquet: {first_line(error)}"
+            yield left_out(name, self.path, reason, self.unreadable)
+            return
+        number = part.before
+        for group in range(part.start, table.num_row_groups):
+            end = number + table.metadata.row_group(group).num_rows
+            if number >= part.before + part.records:
+                return
+            try:
+                for row in self._rows(table, group):
+                    number += 1
+                    yield self._document(row, name, file, number)
+            except (pyarrow.ArrowException, OSError) as error:
+                for row_number in range(number + 1, end + 1):
+                    reason = f"{file}, row {row_number} cannot be read: {first_line(error)}"
+                    yield left_out(f"{name}:{row_number}", self.path, reason, self.unreadable)
+            number = end
+
+    def _rows(self, table: Any, group: int) -> Iterator[dict[str, Any]]:
+        columns = [field for field in (*fields_of(self.text_field), self.id_field) if field]
+        chosen = columns if {*columns} <= {*table.schema_arrow.names} else None  # all: to be named
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group], columns=chosen):
+            yield from rows_of(batch)
+
+    def _document(self, row: dict[str, Any], name: str, file: Path, number: int) -> Document:
+        place = f"{file}, row {number}"
+        id = f"{name}:{number}"
+        return document_of(row, place, id, self.path, self.text_field, self.id_field, self.unreadable)
 
 
-def fields_of(text_field: str | list[str]) -> list[str]:
-    """The keys that hold a text."""
-    return [text_field] if isinstance(text_field, str) else text_field
-
-
-def document_of(
-    row: Any, place: str, id: str, source: str, text_field: str | list[str], id_field: str | None
-) -> Document:
-    """A row as a document. Raises `UserError` with the place where it has no text or no id."""
-    for field in fields_of(text_field):
-        if not isinstance(row, dict) or not isinstance(row.get(field), str):
-            keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            raise UserError(f"{place} has no text under {field!r} (it has: {keys}); set `text_field`")
-        try:
-            row[field].encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{place}: {field!r} is not Unicode at character {error.start}") from error
-    if id_field is not None and row.get(id_field) is None:
-        raise UserError(f"{place} has no {id_field!r} (it has: {', '.join(row)}); set `id_field`")
-    text = "\n\n".join(row[field] for field in fields_of(text_field))
-    return Document(str(row[id_field]) if id_field else id, text, source)
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return str(error).partition("\n")[0].rstrip(". ")
 
 
 def _bytes(file: Path) -> bytes:
@@ -246,39 +273,33 @@ def _bytes(file: Path) -> bytes:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _lines(file: Path, part: Part) -> Iterator[str]:
-    """Lines of a JSONL file, one at a time, unpacked by its suffix."""
+class _Broken(NamedTuple):
+    """Stands where lines would follow, had the file not broken off."""
+
+    reason: str
+
+
+def _lines(file: Path, part: Part) -> Iterator[tuple[int, bytes | _Broken]]:
+    """(number, line) of a JSONL file, one at a time, unpacked by its suffix; at last, that it breaks off."""
     number = part.before
     try:
         with file.open("rb") as raw:
-            stream = _unpacked(raw, file)
+            stream, unpacked = opened(raw, file)
             _skip(stream, part.start)
-            lines = islice(stream, part.records)
-            for number, line in enumerate(lines, start=part.before + 1):  # noqa: B007 (told on error)
-                yield line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad = error.object[error.start]
-        raise UserError(f"{file}:{number} is not UTF-8 at byte {error.start} (0x{bad:02x}) of the line") from error
-    except (OSError, EOFError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+            for line in islice(stream, part.records):
+                if unpacked is None or not unpacked.broken or line.endswith(b"\n"):  # half a line is none
+                    number += 1
+                    yield number, line
+            if unpacked is not None and unpacked.broken:
+                yield number + 1, _Broken(unpacked.broken)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def _skip(stream: Any, n: int) -> None:
     """Go on by so many bytes: a packed stream is unpacked to there."""
-    if n and isinstance(stream, io.BufferedReader) and stream.seekable():
+    if n and stream.seekable():
         stream.seek(n)
         return
     while n and (block := stream.read(min(n, AT_ONCE))):
         n -= len(block)
-
-
-def _unpacked(raw: io.BufferedReader, file: Path) -> Any:
-    if file.suffix == ".gz":
-        return gzip.open(raw)
-    if file.suffix != ".zst":
-        return raw
-    try:
-        import zstandard
-    except ImportError as error:
-        raise UserError(f"{file}: .zst needs the package zstandard; pip install zstandard") from error
-    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))

@@ -13,6 +13,7 @@ from phi3kit import __version__
 from phi3kit.corpus.engine.describe import sha256_of
 from phi3kit.corpus.plan import Plan
 from phi3kit.corpus.stages.choose import totals
+from phi3kit.corpus.stages.read import unreadable_of
 
 DECIDING = (
     *("datatrove", "litdata", "pyarrow", "numpy", "tokenizers", "tiktoken"),
@@ -38,6 +39,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "read": read,
         "kept": _sum(plan.scored, "kept"),
         "rejected": dict(rejected.most_common()),
+        **({"unreadable": unreadable} if (unreadable := _unreadable(plan)) else {}),
         "left_out": {name: dict(totals(plan.choice, name, "rejected").most_common()) for name in phases},
         "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
         "synthesis": _synthesis(plan),
@@ -69,6 +71,11 @@ def _reasons(plan: Plan) -> Counter[str]:
         for rank in done.counts():
             reasons.update(rank["rejected"])
     return reasons
+
+
+def _unreadable(plan: Plan) -> dict[str, Any]:
+    """Source -> how many of its documents cannot be read, and why the first; of sources that have such."""
+    return {source: {"documents": n, "first": first} for source, (_, n, first) in unreadable_of(plan.read).items()}
 
 
 def _synthesis(plan: Plan) -> dict[str, Any]:
@@ -160,6 +167,9 @@ def headline(manifest: dict[str, Any]) -> list[str]:
         f"{manifest['read']} documents read, {manifest['kept']} kept"
         + (f"; rejected: {', '.join(f'{n} × {reason}' for reason, n in rejected[:4])}" if rejected else "")
     ]
+    for source, about in manifest.get("unreadable", {}).items():
+        n = about["documents"]
+        lines.append(f"{source}: {n} cannot be read, {'the first' if n > 1 else 'which is'}: {about['first']}")
     refused = manifest["synthesis"]["refused"].items()
     if refused:
         lines.append(f"not made: {', '.join(f'{n} × {reason}' for reason, n in list(refused)[:4])}")

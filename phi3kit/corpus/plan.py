@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phi3kit.corpus.engine.stage import Done, File
 from phi3kit.corpus.engine.store import Store
+from phi3kit.corpus.file_names import told_apart
 from phi3kit.corpus.files import find
 from phi3kit.corpus.parts import Divisible
 from phi3kit.corpus.scores import distributions
@@ -26,7 +27,8 @@ from phi3kit.corpus.stages.scored import Scored
 from phi3kit.corpus.stages.screen import Questions
 from phi3kit.corpus.stages.sift import Sift
 from phi3kit.corpus.stages.write import Encoded, Tokens, groups_of, tokens_by_source
-from phi3kit.families import Tokenizer
+from phi3kit.errors import UserError
+from phi3kit.families import Reader, Tokenizer
 from phi3kit.text.folder import load_tokenizer
 
 if TYPE_CHECKING:
@@ -61,8 +63,22 @@ class Plan:
             there = [(s.name, s.reader, s.synthetic) for s in self.asked.sources if s.is_there()]
             readers = [*there, *(("", reader, False) for reader in self.asked.readers)]
             size = self.asked.shard_bytes
-            pieces = [piece for name, reader, made in readers for piece in pieces_of(name, reader, size, made)]
+            files = told_apart([(name, self._others(reader)) for name, reader, _ in readers])
+            pieces = [
+                piece
+                for (name, reader, made), some in zip(readers, files, strict=True)
+                for piece in pieces_of(name, reader, some, size, made)
+            ]
         return self._divided(pieces)
+
+    def _others(self, reader: Reader) -> list[tuple[str, Path]]:
+        """The files of a reader but those that `prepare` itself has written to `out` or beside it."""
+        own = [self.store.root.with_name(self.store.root.stem + end) for end in ("", ".stages", ".partial", ".old")]
+        found = reader.files()
+        others = [(n, f) for n, f in found if not any(f.resolve().is_relative_to(o.resolve()) for o in own)]
+        if found and not others:
+            raise UserError(f"{found[0][1]} is what this `prepare` has written itself to {own[0]}; give another `out`")
+        return others
 
     def _divided(self, pieces: list[Piece]) -> list[Piece]:
         """Large files in parts, where their readers can read parts."""

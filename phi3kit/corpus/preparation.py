@@ -85,6 +85,8 @@ class Preparation:
             raise UserError("give either `tokenizer`, or the `vocab_size` of one to train on these documents")
         if not 0 < holdout < 0.5:
             raise UserError(f"holdout is {holdout}; give the share to hold out, above 0 and below 0.5")
+        if not shard_megabytes > 0:
+            raise UserError(f"shard_megabytes is {shard_megabytes}; give how much text to work on at a time, above 0")
         if not (readers or sources):
             raise UserError("there is nothing to read; give `readers` or `sources`")
         if phases is not None and (stricter or not phases):

@@ -90,7 +90,7 @@ def test_lines_longer_than_a_part_or_a_look() -> None:
 def test_a_bad_line_is_named_by_its_number_in_the_file(files: dict[str, Path]) -> None:
     file = files["plain"]
     file.write_text(file.read_text().replace('{"text": "lamp 80', '{"txt": "lamp 80'))
-    reader = JSONLines(str(file))
+    reader = JSONLines(str(file), unreadable="stop")
     with pytest.raises(UserError, match=r"a.jsonl:82 has no text under 'text'"):
         check_parts(reader, file, 300)
 

@@ -253,7 +253,8 @@ def test_an_empty_corpus_says_what_rejected_everything(own_data: Path, tmp_path:
 
 def test_unreadable_bytes_stop_or_are_listed(own_data: Path, tmp_path: Path) -> None:
     (own_data / "bad.txt").write_bytes(b"\xff\xfe\x00")
-    assert "bad.txt is not UTF-8: byte 0 is 0xff" in refusal(preparation(own_data), tmp_path / "out")
+    stopping = preparation(own_data, readers=[Files(str(own_data), unreadable="stop")])
+    assert "bad.txt is not UTF-8: byte 0 is 0xff" in refusal(stopping, tmp_path / "out")
     skipping = preparation(own_data, readers=[Files(str(own_data), unreadable="skip")])
     manifest = skipping.run(tmp_path / "out", QUIET)
     assert manifest["rejected"]["unreadable"] == 1

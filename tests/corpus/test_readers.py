@@ -6,6 +6,7 @@ import gzip
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -27,7 +28,7 @@ from phi3kit.corpus import (
     SavedDataset,
 )
 from phi3kit.corpus.extractors import within
-from phi3kit.corpus.files import UNREADABLE
+from phi3kit.corpus.row_documents import UNREADABLE
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.testing import contracts
@@ -123,19 +124,24 @@ def complaint(reader: Reader) -> str:
 def test_unreadable_bytes_are_named_or_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"fine so far \xff\xfe")
     (tmp_path / "b.txt").write_text("good")
-    assert f"{tmp_path / 'a.txt'} is not UTF-8: byte 12 is 0xff; mend it" in complaint(Files(str(tmp_path)))
-    first, second = Files(str(tmp_path), unreadable="skip").read()
+    stopping = Files(str(tmp_path), unreadable="stop")
+    assert f"{tmp_path / 'a.txt'} is not UTF-8: byte 12 is 0xff; mend it" in complaint(stopping)
+    first, second = Files(str(tmp_path)).read()
     assert (first.text, second.text) == ("", "good")
     assert "byte 12 is 0xff" in first.metadata[UNREADABLE]
     (tmp_path / "a.txt").write_bytes(b"null \x00")
-    assert "is not text: byte 5 is 0x00" in complaint(Files(str(tmp_path)))
+    assert "is not text: byte 5 is 0x00" in complaint(stopping)
     (tmp_path / "x.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
-    assert "x.jsonl:2 is not UTF-8 at byte 10 (0xff) of the line" in complaint(JSONLines(str(tmp_path)))
+    assert "x.jsonl:2 is not UTF-8 at byte 10 (0xff) of the line" in complaint(
+        JSONLines(str(tmp_path), unreadable="stop")
+    )
     (tmp_path / "x.jsonl").write_text('{"text": "\\ud800"}\n')
-    assert "x.jsonl:1: 'text' is not Unicode at character 0" in complaint(JSONLines(str(tmp_path)))
+    assert "x.jsonl:1: 'text' is not Unicode at character 0" in complaint(JSONLines(str(tmp_path), unreadable="stop"))
     (tmp_path / "x.jsonl").unlink()
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
-    assert "cannot read" in complaint(JSONLines(str(tmp_path)))
+    assert "x.jsonl.gz:100: the rest cannot be read, it breaks off" in complaint(
+        JSONLines(str(tmp_path), unreadable="stop")
+    )
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
@@ -146,14 +152,13 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
 
 def test_wrong_fields_show_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x", "n": 1}\n')
-    assert "a.jsonl:1 has no text under 'text' (it has: body, n); set `text_field`" in complaint(
-        JSONLines(str(tmp_path))
-    )
-    assert "has no 'id' (it has: body, n); set `id_field`" in complaint(
-        JSONLines(str(tmp_path), text_field="body", id_field="id")
-    )
+    reader = JSONLines(str(tmp_path), unreadable="stop")
+    assert "a.jsonl:1 has no text under 'text' (it has: body, n); set `text_field`" in complaint(reader)
+    reader = JSONLines(str(tmp_path), text_field="body", id_field="id", unreadable="stop")
+    assert "has no 'id' (it has: body, n); set `id_field`" in complaint(reader)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"body": "x"}]), tmp_path / "a.parquet")
-    assert "a.parquet, row 1 has no text under 'text' (it has: body)" in complaint(ParquetFiles(str(tmp_path)))
+    parquet = ParquetFiles(str(tmp_path), unreadable="stop")
+    assert "a.parquet, row 1 has no text under 'text' (it has: body)" in complaint(parquet)
 
 
 def gold(extractor: Extractor) -> tuple[float, float]:
@@ -264,7 +269,7 @@ def test_a_data_set_is_read_by_its_name_without_a_network(hub_cache: Path) -> No
 
 
 def test_a_data_set_that_is_not_there_is_told(hub_cache: Path, tmp_path: Path) -> None:
-    def complaint_of(name: str, **options: str) -> str:
+    def complaint_of(name: str, **options: Any) -> str:
         with pytest.raises(UserError) as told:
             list(HubDataset(name, cache=str(hub_cache), **options).read())
         return str(told.value)
@@ -273,12 +278,14 @@ def test_a_data_set_that_is_not_there_is_told(hub_cache: Path, tmp_path: Path) -
     assert f"'someone/boats' is neither in the cache {hub_cache} nor to be had from the Hub (Couldn't reach" in said
     assert "load it once where there is a network" in said
     assert "cannot be loaded: Unknown split" in complaint_of("someone/lamps", split="test")
-    assert "under 'no_text' (it has: text, key, n); set" in complaint_of("someone/lamps", text_field="no_text")
+    assert "under 'no_text' (it has: text, key, n); set" in complaint_of(
+        "someone/lamps", text_field="no_text", unreadable="stop"
+    )
 
 
 def test_several_fields_make_one_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"question": "Lift?", "answer": "Turn."}\n{"question": "Lift?"}\n')
-    reader = JSONLines(str(tmp_path), text_field=["question", "answer"]).read()
+    reader = JSONLines(str(tmp_path), text_field=["question", "answer"], unreadable="stop").read()
     assert next(reader).text == "Lift?\n\nTurn."
     with pytest.raises(UserError, match=r"a\.jsonl:2 has no text under 'answer'"):
         next(reader)

@@ -15,9 +15,9 @@ import numpy
 from phi3kit.corpus.engine.describe import describe, sha256_of
 from phi3kit.corpus.engine.stage import Done, Stage
 from phi3kit.corpus.extractors import TIMED_OUT
-from phi3kit.corpus.files import UNREADABLE
 from phi3kit.corpus.parts import Divisible, Part
 from phi3kit.corpus.queries import SYNTHETIC
+from phi3kit.corpus.row_documents import UNREADABLE
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.shards import ShardWriter, read_columns
 from phi3kit.errors import UserError
@@ -73,11 +73,13 @@ class Piece:
         return replace(document, source=self.source or document.source, metadata=document.metadata | marks)
 
 
-def pieces_of(source: str, reader: Reader, bytes_at_once: int, synthetic: bool = False) -> Iterator[Piece]:
+def pieces_of(
+    source: str, reader: Reader, files: Sequence[tuple[str, Path]], bytes_at_once: int, synthetic: bool = False
+) -> Iterator[Piece]:
     """A source in pieces of about so many bytes; a larger file is a piece of its own (see `Divide`)."""
     group: list[tuple[str, Path]] = []
     size = 0
-    for name, file in reader.files():
+    for name, file in files:
         more = file.stat().st_size
         if group and size + more > bytes_at_once:
             yield Piece(source, reader, tuple(group), synthetic)
@@ -146,6 +148,7 @@ class Read(Stage):
         shards: list[dict[str, Any]] = []
         sources: dict[str, Counter[str]] = {}
         timed_out = 0
+        first: dict[str, str] = {}  # source -> why its first document cannot be read
         writer: ShardWriter | None = None
         with (folder / "ids.bin").open("wb") as ids, RowWriter(folder / "rejected.jsonl") as rejected:
             for document in piece.documents():
@@ -155,6 +158,7 @@ class Read(Stage):
                 if reason := document.metadata.get(UNREADABLE):
                     counts["unreadable"] += 1
                     timed_out += TIMED_OUT in reason
+                    first.setdefault(document.source, reason)
                     rejected.write(rejection(document, "web", "unreadable", reason))
                     continue
                 if writer is None or writer.bytes >= self.shard_bytes:
@@ -165,10 +169,10 @@ class Read(Stage):
         inputs = {name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in piece.files}
         if piece.part is not None and piece.part.before:
             inputs = {}  # the first part says what the file was
-        return {"sources": sources, "shards": shards, "timed_out": timed_out, "inputs": inputs}
+        return {"sources": sources, "shards": shards, "timed_out": timed_out, "first": first, "inputs": inputs}
 
     def check(self, done: Done) -> None:
-        """Some documents, each id once, few pages whose extraction took too long."""
+        """Some documents of each source that can be read, each id once, few pages that took too long to extract."""
         counts = done.counts()
         read = sum(c["read"] for rank in counts for c in rank["sources"].values())
         if not read:
@@ -179,7 +183,21 @@ class Read(Stage):
                 f"the extraction of {timed_out} of {read} documents {TIMED_OUT}; this machine is overloaded, "
                 "or set a longer `timeout` of the extractor"
             )
+        for source, (total, unreadable, first) in unreadable_of(done).items():
+            if unreadable == total:
+                raise UserError(f"none of the {total} documents of {source} can be read; the first: {first}")
         _check_ids(done)
+
+
+def unreadable_of(done: Done) -> dict[str, tuple[int, int, str]]:
+    """Source -> how many documents came, how many of them cannot be read, and why the first; where there are such."""
+    found: dict[str, tuple[int, int, str]] = {}
+    for rank in done.counts():
+        for source, counts in rank["sources"].items():
+            read, unreadable, first = found.get(source, (0, 0, ""))
+            first = first or rank["first"].get(source, "")
+            found[source] = read + counts["read"], unreadable + counts["unreadable"], first
+    return {source: counts for source, counts in found.items() if counts[1]}
 
 
 def _close(writer: ShardWriter | None, shards: list[dict[str, Any]]) -> None:
