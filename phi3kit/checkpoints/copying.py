@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phi3kit.model.finite import check_finite
 from phi3kit.model.stored import Stored, shard_name
 from phi3kit.model.tensor_file import Form, header
 
@@ -30,8 +31,18 @@ class Move(NamedTuple):
     target_place: Place = ()
 
 
-def copy(moves: Iterable[Move], source: Stored, target: Stored) -> Iterator[int]:
-    """Do the moves in order, converting where types differ; yields the bytes of each piece when it is written."""
+def copy(moves: Iterable[Move], source: Stored, target: Stored, checked: bool = True) -> Iterator[int]:
+    """Do the moves in order, converting where types differ; yields the bytes of each piece when it is written.
+
+    Args:
+        moves: what to copy.
+        source: where from.
+        target: where to.
+        checked: refuse NaN and infinities.
+
+    Raises:
+        UserError: there is one.
+    """
     held = 0
     for move in moves:
         file = target.files[target.place[move.target]]
@@ -39,6 +50,8 @@ def copy(moves: Iterable[Move], source: Stored, target: Stored) -> Iterator[int]
         old = source.tensor(move.source)[move.source_place]
         rows = rows_of(new)
         for into, piece in zip(pieces(new, rows), pieces(old, rows), strict=True):
+            if checked:
+                check_finite(piece, move.source, source.files[source.place[move.source]].path)
             file.fill(into, piece)
             held += into.nbytes
             if held >= PIECE:

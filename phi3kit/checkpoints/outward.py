@@ -56,7 +56,8 @@ class Outward(Conversion):
         files = Stored([create(out / name, head) for name, head in self.headers.items()])
         yield from copy(self.moves, self.stored, files)
         if self.origin is not None:
-            yield from copy([Move(name, name) for name in self.origin.carried.place], self.origin.carried, files)
+            carried = [Move(name, name) for name in self.origin.carried.place]
+            yield from copy(carried, self.origin.carried, files, checked=False)
         for file in files.files.values():
             file.finish()
         if self.origin is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from phi3kit.errors import UserError
 from phi3kit.model.decoder import Decoder
+from phi3kit.model.finite import check_finite
 from phi3kit.model.stored import INDEX, WEIGHTS, Stored, open_stored
 
 VISION = "vision_embed_tokens."
@@ -49,6 +50,13 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """What this device holds of a tensor: all of it, but for a sharded one."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def save(net: Decoder, folder: Path, first: bool = True) -> Path:
     """Write ``model.safetensors``; the file appears whole or not at all.
 
@@ -81,6 +89,7 @@ def load_into(net: Decoder, folder: Path) -> None:
     own, stored = net.state_dict(), fitting(net, folder, adding_vision=True)
     with torch.no_grad():
         for name, tensor in _own_tensors(net, stored):
+            check_finite(tensor, name, folder)
             own[name].copy_(tensor)
             stored.forget()
 
@@ -113,7 +122,9 @@ def load_part(net: Decoder, prefix: str, folder: Path) -> None:
             raise UserError(f"{folder}: {theirs} is {list(stored.forms[theirs].shape)}, {name} is {list(tensor.shape)}")
     with torch.no_grad():
         for name, tensor in part.items():
-            tensor.copy_(stored.tensor(name.removeprefix(f"{prefix}.")))
+            found = stored.tensor(name.removeprefix(f"{prefix}."))
+            check_finite(found, name, folder)
+            tensor.copy_(found)
             stored.forget()
 
 
@@ -129,7 +140,11 @@ def assign_to(net: Decoder, folder: Path, dtype: torch.dtype | None = None) -> N
         folder: of the run.
         dtype: what to convert the weights to; None: they stay what they are stored as.
     """
-    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in _own_tensors(net, fitting(net, folder))}
+    stored = fitting(net, folder)
+    for name, tensor in _own_tensors(net, stored):
+        check_finite(tensor, name, folder)
+        stored.forget()
+    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in _own_tensors(net, stored)}
     net.load_state_dict(state, strict=False, assign=True)
     if net.tied:
         net.lm_head.weight = net.embed_tokens.weight

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from lightning import LightningDataModule
@@ -27,7 +27,8 @@ END_OF_DOCUMENT = "<|endoftext|>"
 class Batches(LightningDataModule, Family, ABC):
     """Data for a phase. Built as ``Batches(tokenizer, **options)``.
 
-    Law: batch n is the same whatever came before, with any number of workers.
+    Law: batch n is the same whatever came before, with any number of workers. `gives` says what its rows
+    are; a class whose rows are not texts of their own sets it.
 
     Args:
         tokenizer: the one the data is, or will be, made with.
@@ -36,6 +37,8 @@ class Batches(LightningDataModule, Family, ABC):
         seed: of the shuffles.
         heldout_batches: how many batches of held-out data make one evaluation; null means all.
     """
+
+    gives: ClassVar[str] = "texts"  # or "pairs": row 2i is the better answer, row 2i + 1 the worse one
 
     def __init__(
         self, tokenizer: Tokenizer, batch_size: int, num_workers: int, seed: int, heldout_batches: int | None

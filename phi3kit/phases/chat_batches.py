@@ -75,6 +75,8 @@ class PreferenceBatches(Batches):
         heldout_batches: how many batches of held-out data make one evaluation; null means all.
     """
 
+    gives = "pairs"
+
     def __init__(
         self,
         tokenizer: Tokenizer,

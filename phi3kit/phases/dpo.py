@@ -32,6 +32,8 @@ class DPO(Phase):
             their probability from falling with the rejected ones' (RPO, arXiv 2404.19733; 0: plain DPO).
     """
 
+    takes = "pairs"
+
     def __init__(
         self,
         net: Decoder,

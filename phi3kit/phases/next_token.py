@@ -26,6 +26,8 @@ class NextToken(Phase):
         schedule: the learning rate over the run.
     """
 
+    takes = "texts"
+
     def __init__(
         self,
         net: Decoder,

@@ -2,8 +2,9 @@
 
 Special here: the loss of an optimizer step is the mean over *all* its supervised tokens (or pairs), also
 under gradient accumulation and on several devices. A micro-batch contributes its sum; the gradient is divided
-by the step's total just before the optimizer sees it. And: random draws (dropout, a router's sampling) are a pure
-function of the seed, the step and the device, so that a resumed run draws what an uninterrupted one does.
+by the step's total just before the optimizer sees it. A step whose loss or gradient is not finite is not taken. And:
+random draws (dropout, a router's sampling) are a pure function of the seed, the step and the device, so that a resumed
+run draws what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import LightningModule
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from phi3kit.families import Family
 from phi3kit.model import Decoder, weights
+from phi3kit.phases.finite import check_step
 from phi3kit.phases.losses import token_losses
 from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
@@ -73,11 +75,15 @@ class Loss:
 class Phase(LightningModule, Family, ABC):
     """One phase of training. Built as ``Phase(net, **options)``. Law: it lowers the loss on a batch.
 
+    `takes` says which `Batches` it can learn from; a phase that does not say takes any.
+
     Args:
         net: the model to train.
         optimizer: any torch optimizer; weight decay falls on matrices only, never on norms.
         schedule: the learning rate over the run.
     """
+
+    takes: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -92,6 +98,7 @@ class Phase(LightningModule, Family, ABC):
         self.grad_norm = torch.tensor(float("nan"))
         self.replay_weight = 1.0  # of replayed text beside the phase's own loss; `fit` sets it
         self._counted = 0
+        self._total: Tensor | float = 0.0
         self._seed = 0
 
     @abstractmethod
@@ -121,6 +128,7 @@ class Phase(LightningModule, Family, ABC):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self.compute(batch)
         self._counted += loss.count
+        self._total = self._total + loss.total.detach().float()
         beside, metrics = self._auxiliary(batch)
         for name, value in {"loss": loss.mean(), **loss.metrics, **metrics}.items():
             self.log(f"train/{name}", value, batch_size=max(1, loss.count))
@@ -144,12 +152,13 @@ class Phase(LightningModule, Family, ABC):
         return total, means
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        counted = torch.tensor(float(max(1, self._counted)), device=self.device)
-        counted = self.trainer.strategy.reduce(counted, reduce_op="mean")
-        self._counted = 0
+        counted_total = torch.tensor([float(max(1, self._counted)), float(self._total)], device=self.device)
+        counted, total = self.trainer.strategy.reduce(counted_total, reduce_op="mean")
+        self._counted, self._total = 0, 0.0
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_div_(gradients, counted)
         self.grad_norm = weights.whole(torch.nn.utils.get_total_norm(gradients))
+        check_step(self.trainer, float(total / counted), float(self.grad_norm))
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         if dataloader_idx:  # the replayed text's held-out rows come behind the phase's own

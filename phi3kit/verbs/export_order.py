@@ -177,12 +177,22 @@ def _source(config: Any) -> Source:
     if config.random is None:
         if config.start_from is None:
             raise UserError("the recipe lacks start_from")
-        return source_of(config.start_from, "start_from")
+        return _checked(source_of(config.start_from, "start_from"))
     if config.start_from is not None:
         raise UserError("start_from names weights and random draws others; leave one of them out")
     if config.net is None:
         raise UserError("random weights are drawn for a net, which the recipe lacks; add base: net.yaml")
     return RandomSource(config.net, config.random)
+
+
+def _checked(source: Source) -> Source:
+    """A source whose weights are all numbers. Raises `UserError`."""
+    from phi3kit.model.finite import check_finite
+
+    for name in source.net.state_dict():
+        check_finite(source.tensor(name), name, source.path)
+        source.forget()
+    return source
 
 
 def source_of(folder: Path, key: str = "run") -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,7 @@ def build(recipe: Recipe) -> Namespace:
     import lightning
 
     from phi3kit.model import weights
+    from phi3kit.phases.kinds import check_kind
 
     config = recipe.config
     for key in ("phase", "data", "seed"):
@@ -140,6 +142,7 @@ def build(recipe: Recipe) -> Namespace:
     objects.data = objects.data(tokenizer)
     if objects.replay is not None:
         objects.data.replay, objects.phase.replay_weight = objects.replay.data(tokenizer), objects.replay.weight
+    check_kind(objects.phase, objects.data)
     objects.tokenizer = tokenizer
     return objects
 
@@ -267,14 +270,31 @@ def check_checkpoint(path: Path) -> None:
         ) from error
 
 
-def evaluate(trainer_arguments: Namespace, phase: Phase, data: Batches, part: str) -> Any:
-    """Held-out measures of the phase's net as it is now."""
+def evaluate(trainer_arguments: Namespace, phase: Phase, data: Batches, part: str, callbacks: bool = False) -> Any:
+    """Held-out measures of the phase's net as it is now.
+
+    Args:
+        trainer_arguments: of the recipe.
+        phase: what measures.
+        data: what it measures on.
+        part: "heldout" or "test".
+        callbacks: whether the recipe's callbacks set the phase up first, as they did where it was trained.
+
+    Raises:
+        UserError: the loss is NaN or infinite.
+    """
     options = trainer_arguments.clone()
-    options.callbacks = None
+    if not callbacks:
+        options.callbacks = None
     options.val_check_interval = 1.0
     trainer = make_trainer(options, [], False)
     run = trainer.validate if part == "heldout" else trainer.test
     with _ctrl_c():
         found = run(phase, data, verbose=False) or [{}]
     measures = {name: value for part in found for name, value in part.items()}
+    if not math.isfinite(measures.get("heldout/loss", 0.0)):
+        raise UserError(
+            f"the held-out loss is {measures['heldout/loss']}, which is not a number; where training made it so, lower "
+            "the learning rate and give the run another --out"
+        )
     return {name.removeprefix("heldout/"): value for name, value in measures.items()}

@@ -39,6 +39,8 @@ class ImagePreferenceBatches(Batches):
         heldout_batches: how many batches of held-out data make one evaluation; null means all.
     """
 
+    gives = "pairs"
+
     def __init__(
         self,
         tokenizer: Tokenizer,
