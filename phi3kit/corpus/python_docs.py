@@ -361,6 +361,7 @@ SMALL_TALK = {
 }
 
 
+TALK_EVERY = 8  # of so many training pairs one is small talk
 UNKNOWN = "I do not know that name."  # what to say about a name that does not exist
 
 
@@ -491,6 +492,7 @@ class PythonPreferences(Synthesizer):
     """Pairs that prefer what is true. Of four, three are about something that was taught: the right answer
     against the other thing known of the object, against its neighbour's answer, or against "I do not know";
     the fourth is about a name that does not exist: to say so, against the answer for the name it resembles.
+    Every eighth training pair is small talk after a question instead, so that "I do not know" stays with names.
     The documents it is given do not matter.
 
     Splits (``metadata["split"]``): "train" asks in wordings that SFT did not show; "heldout" has other invented
@@ -514,6 +516,9 @@ class PythonPreferences(Synthesizer):
         for split, n in (("train", self.n_train), ("heldout", self.n_heldout)):
             wordings = "preferred" if split == "train" else "unseen"
             for number in range(n):
+                if split == "train" and number % TALK_EVERY == TALK_EVERY - 1:
+                    yield _talk_pair(number // TALK_EVERY, known)
+                    continue
                 if number % 4:
                     kind, fact, chosen, rejected = _taught_pair(number - number // 4 - 1, known)
                 else:
@@ -529,6 +534,24 @@ class PythonPreferences(Synthesizer):
                     f"{split}/{number}/{fact.name}",
                     {"split": split, "kind": kind if number % 4 else "unknown", "object": fact.name},
                 )
+
+
+def _talk_pair(number: int, known: Sequence[Fact]) -> Preference:
+    """Small talk after a question that was answered, against "I do not know" and against other small talk by turns."""
+    asked = [(question, answer) for answer, questions in SMALL_TALK.items() for question in questions]
+    round_, place = divmod(number, len(asked))
+    question, chosen = asked[place]
+    others = [answer for answer in SMALL_TALK if answer != chosen]
+    rejected = others[number % len(others)] if (round_ + place) % 2 else UNKNOWN
+    fact, kind = known[number * 7 % len(known)], tuple(WORDINGS)[number % 3 % 2]
+    before = Message("user", _ask(kind, "train", fact, number)), Message("assistant", _answer(kind, fact))
+    return Preference(
+        (*before, Message("user", question)),
+        (Message("assistant", chosen),),
+        (Message("assistant", rejected),),
+        f"train/talk/{number}",
+        {"split": "train", "kind": "small talk"},
+    )
 
 
 def _taught_pair(number: int, known: Sequence[Fact]) -> tuple[str, Fact, str, str]:

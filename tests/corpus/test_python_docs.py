@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from phi3kit.corpus import DocstringExercises, PythonDocs, PythonPreferences, PythonQuestions
-from phi3kit.corpus.python_docs import UNKNOWN, WORDINGS, call, facts, invented, purpose
+from phi3kit.corpus.python_docs import SMALL_TALK, UNKNOWN, WORDINGS, call, facts, invented, purpose
 from phi3kit.errors import UserError
 from phi3kit.records import Conversation, Document, Preference
 from phi3kit.testing import contracts
@@ -146,12 +146,22 @@ def test_preferences_prefer_the_truth(preferences: list[Preference], conversatio
     assert sizes == {"train": 1200, "heldout": 240}
     right = {c.messages[0].content: c.messages[1].content for c in conversations if len(c.messages) == 2}
     for preference in preferences:
-        (question,), (chosen,), (rejected,) = preference.prompt, preference.chosen, preference.rejected
+        (*_, question), (chosen,), (rejected,) = preference.prompt, preference.chosen, preference.rejected
         assert chosen.content != rejected.content
         if preference.metadata["kind"] == "unknown":
             assert chosen.content == UNKNOWN
         elif question.content in right:
             assert chosen.content == right[question.content]
+
+
+def test_small_talk_is_preferred_to_not_knowing(preferences: list[Preference]) -> None:
+    talk = [p for p in of("train", preferences) if p.metadata["kind"] == "small talk"]  # type: ignore[union-attr]
+    assert len(talk) == 150
+    asked = {p.prompt[-1].content: p for p in talk}  # type: ignore[union-attr]
+    assert asked.keys() == {question for questions in SMALL_TALK.values() for question in questions}
+    assert all(p.prompt[-1].content in SMALL_TALK[p.chosen[0].content] for p in talk)  # type: ignore[union-attr]
+    who = [p for p in talk if p.prompt[-1].content == "Who are you?"]  # type: ignore[union-attr]
+    assert UNKNOWN in {p.rejected[0].content for p in who}  # type: ignore[union-attr]
 
 
 def test_heldout_preferences_share_no_name_and_no_wording(
