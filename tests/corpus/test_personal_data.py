@@ -51,6 +51,63 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
     assert PersonalData().reject(document) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "See section 3.4.2.1, Thm. 12.3.1.2 and Eq. (3.4.2.1); § 3.4.2.1, Lemma~3.4.2.1.",
+        "Sections 3.4.2.1, 3.4.2.2 and 5.6.7.8 say more, and **Section 3.4.2.1–3.4.2.4** too.",
+        "We use version 4.8.2.1, v. 4.8.2.1, the 4.8.2.1 release; upgraded from 4.8.2.1 to 4.9.0.2.",
+        'AssemblyVersion("1.2.3.4") "version": "4.8.2.1" <version>4.8.2.1</version> Version number: 4.8.2.1',
+        "foo==1.2.3.4, libfoo-1.2.3.4, Opera/9.8.7.6, Oracle 11.2.0.4",
+        "### 3.4.2.1 Results",
+        "3.4.2.1 Results\nMany.\n3.4.2.2 Methods\nFew.",
+        "3.4.2 Lamps\nThey turn, as 3.4.2.1 says.",
+        "Trypsin (EC 3.4.21.4) and Kapitel 3.4.2.1",
+    ],
+)
+def test_numbers_of_sections_and_versions_are_no_addresses(text: str) -> None:
+    document = Document("x", text)
+    assert MaskPersonalData().clean(document) is document
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('93.184.216.34 - - [10/Oct/2000] "GET /" 200', '[ip] - - [10/Oct/2000] "GET /" 200'),
+        ("93.184.216.34 Connected\n93.184.216.99 Connected", "[ip] Connected\n[ip] Connected"),
+        ("Note: 8.8.8.8, 8.8.4.4, for example 9.9.9.9", "Note: [ip], [ip], for example [ip]"),
+        (
+            "https://8.8.8.8/dns host=8.8.8.8 ip==8.8.8.8 93.184.216.34:443",
+            "https://[ip]/dns host=[ip] ip==[ip] [ip]:443",
+        ),
+        (
+            "the version at 8.8.8.8; net 93.184.216.* has 93.184.216.34",
+            "the version at [ip]; net 93.184.216.* has [ip]",
+        ),
+        ("3782 822463 10005", "[card]"),
+        ("ada@uni-x.org: hello", "[email]: hello"),
+        ("sk-abcDEF0123456789abcdefgh", "[key]"),
+    ],
+)
+def test_addresses_beside_such_numbers_are_masked(text: str, masked: str) -> None:
+    assert MaskPersonalData().clean(Document("x", text)).text == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git clone git@github.com:ada/lamp.git; scp x ada@uni-x.org:data/x; icon@2x.png; y = x@w.mean()",
+        "ada@mail.example.com, ada@lamp.example, ada@lamp.test",
+        "2^42 = 4398046511104, and 4398046511104 / 4111111111111111 = 0",
+        "100-200-3000, +2.5-10 degrees, 987-654-3210 = -2877, ISBN 978-030-640-6157",
+        "sk-container-id-1-toggleable-content",
+    ],
+)
+def test_neighbours_of_personal_data_stay(text: str) -> None:
+    document = Document("x", text)
+    assert MaskPersonalData().clean(document) is document
+
+
 def test_kinds_and_limits() -> None:
     text = "ada@uni-x.org, bob@uni-x.org, +44 20 7946 0018"
     assert MaskPersonalData(["phone"]).clean(Document("x", text)).text == "ada@uni-x.org, bob@uni-x.org, [phone]"
