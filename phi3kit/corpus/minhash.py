@@ -6,8 +6,9 @@ Mersenne prime, needs no division.
 
 Two documents are candidates when a band is equal. 14 bands of 8 find what differs in a place or two; when every tenth
 word was edited, most runs of five words are different, and they do not. So the same 112 hashes are also cut into 56
-narrow bands of 2, which find nearly anything similar, and what those bring together is compared word by word: a
-sketch of each document's words (the 256 smallest of their hashes) says how many they share.
+narrow bands of 2, which find nearly anything similar. What a band brings together is compared: a sketch of each
+document's words (the 256 smallest of their hashes) says how many they share, the hashes themselves how many of their
+runs. Where numbers count, because they are what a text teaches, they stay in its words, and copies have the same.
 
 Legend: N documents, W words, B bands.
 """
@@ -16,20 +17,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from functools import cache, lru_cache
 from itertools import accumulate
 from typing import NamedTuple, final
 
 import numpy
 
+from phi3kit.corpus.quantities import pairs_of
+from phi3kit.corpus.sketches import sketch_of
 from phi3kit.corpus.words import FineWebWords
 from phi3kit.families import Splitter
 
 PRIME = numpy.uint64(2**61 - 1)
 SHIFT = numpy.uint64(61)
 NARROW = 2  # hashes of a narrow band
-SKETCH = 256  # words a sketch holds
+QUANTITIES = 64  # pairs of numbers and operators that a sketch of them holds
 AT_ONCE = 512  # n-grams hashed at once: 112 hashes of each stay in the processor's cache
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 NUMBER = re.compile(r"\d+(?:[.,،٫⎖⎗⎘]\d+)?")
@@ -39,11 +41,14 @@ class Signature(NamedTuple):
     """What deduplication knows of a document.
 
     `bands_BH` are its hashes by band, uint64 [14, 8]; None where it has fewer words than an n-gram.
-    `sketch` are the smallest hashes of its words, uint32, sorted, at most 256.
+    `sketch` are the smallest hashes of its words, uint32, sorted, at most 256; `quantities` those of its numbers and
+    operators, each with the one before it, at most 64; none where they do not count. `words` says how many it has.
     """
 
     bands_BH: numpy.ndarray | None
     sketch: numpy.ndarray
+    quantities: numpy.ndarray
+    words: int
 
 
 @final
@@ -57,7 +62,11 @@ class MinHash:
             1 - (1 - s^hashes)^bands (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.2).
         n_gram: how many words make an n-gram.
         edited: share of the words that copies must have in common, so that copies edited all over are found; null:
-            only what the bands find.
+            only what the bands find, uncompared.
+        runs: share of the n-grams of both that both must have besides (their Jaccard index): texts of the same words
+            in other sentences are no copies.
+        numbers: whether copies must have the same numbers and operators; null: everywhere but in sources of the
+            profile web. Of texts with many, a fifth may differ.
         seed: of the hash functions.
     """
 
@@ -68,15 +77,23 @@ class MinHash:
         hashes: int = 8,
         n_gram: int = 5,
         edited: float | None = 0.8,
+        runs: float = 0.15,
+        numbers: bool | None = None,
         seed: int = 1,
     ) -> None:
         self.words = words or FineWebWords()
+        self.runs, self.numbers = runs, numbers
         self.bands, self.hashes, self.n_gram, self.edited, self.seed = bands, hashes, n_gram, edited, seed
 
-    def signature(self, text: str) -> Signature:
-        """Bands and sketch of a document."""
-        words = self.words.split(normalised(text))
-        return Signature(self.bands_of(words), sketch_of(words))
+    def signature(self, text: str, numbers: bool = False) -> Signature:
+        """What deduplication knows of a document, whose numbers count or not."""
+        words = self.words.split(normalised(text, numbers))
+        quantities = sketch_of(pairs_of(text) if numbers else [], QUANTITIES)
+        return Signature(self.bands_of(words), sketch_of(words), quantities, len(words))
+
+    def counts_numbers(self, web: bool) -> bool:
+        """Whether numbers count in a text, of a web page or not."""
+        return not web if self.numbers is None else self.numbers
 
     def bands_of(self, words: list[str]) -> numpy.ndarray | None:
         """Smallest hashes of the words' n-grams by band, uint64 [bands, hashes]; None without an n-gram."""
@@ -96,9 +113,15 @@ class MinHash:
         return least_H.reshape(self.bands, self.hashes)
 
 
-def normalised(text: str) -> str:
-    """Text as datatrove's `simplify_text` makes it: lower case, numbers as 0, without punctuation and accents."""
-    text = _gaps().sub(" ", NUMBER.sub("0", text.lower())).strip()
+def normalised(text: str, numbers: bool = False) -> str:
+    """Text as datatrove's `simplify_text` makes it: lower case, numbers as 0, without punctuation and accents.
+
+    Args:
+        text: of a document.
+        numbers: they stay as they are.
+    """
+    text = text.lower() if numbers else NUMBER.sub("0", text.lower())
+    text = _gaps().sub(" ", text).strip()
     return text if text.isascii() else NOT_ASCII.sub(lambda run: _without_accents(run[0]), text)
 
 
@@ -134,32 +157,3 @@ def _hashed_n_grams(words: list[str], n: int) -> numpy.ndarray:
     starts = list(accumulate(lengths, lambda at, length: at + length + 1, initial=0))
     grams = map(text.__getitem__, map(slice, starts[: len(words) - n + 1], (end - 1 for end in starts[n:])))
     return numpy.fromiter(map(xxh64_intdigest, grams), numpy.uint64, len(words) - n + 1)
-
-
-def sketch_of(words: list[str]) -> numpy.ndarray:
-    """The smallest hashes of a bag of words: a word that occurs again counts as another word."""
-    from xxhash import xxh32_intdigest
-
-    counts = Counter(words)
-    hashes = numpy.fromiter(map(xxh32_intdigest, counts), numpy.uint64, len(counts))
-    times = numpy.fromiter(counts.values(), numpy.uint64, len(counts))
-    copies = numpy.repeat(hashes, times.astype(numpy.int64))
-    order = numpy.arange(len(copies), dtype=numpy.uint64) - numpy.repeat(
-        numpy.cumsum(times) - times, times.astype(numpy.int64)
-    )
-    return numpy.sort(mixed(copies + (order << numpy.uint64(32))).astype(numpy.uint32))[:SKETCH]
-
-
-def mixed(x: numpy.ndarray) -> numpy.ndarray:
-    """uint64 -> uint64, every bit depending on every other (splitmix64, https://prng.di.unimi.it/splitmix64.c)."""
-    x = (x ^ (x >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    return x ^ (x >> numpy.uint64(31))
-
-
-def shared(one: numpy.ndarray, two: numpy.ndarray) -> float:
-    """Share of the words of two documents that both have, estimated from their sketches: 2 |both| / (|one| + |two|)."""
-    union = numpy.union1d(one, two)[:SKETCH]
-    both = numpy.isin(union, one, assume_unique=False) & numpy.isin(union, two)
-    jaccard = both.sum() / max(len(union), 1)
-    return float(2 * jaccard / (1 + jaccard))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,7 @@ class Plan:
         rules = [[*self.asked.filters, *source.rules()] for source in self.asked.sources] + [list(self.asked.filters)]
         number = {source.name: i for i, source in enumerate(self.asked.sources)}
         shards = [
-            (file, number.get(self.pieces[int(file.path.parent.name)].source, len(number)))
-            for file in self.read.files("documents-")
+            (file, number.get(self._piece_of(file).source, len(number))) for file in self.read.files("documents-")
         ]
         return self.store.run(Sift(shards, rules))
 
@@ -110,13 +110,27 @@ class Plan:
         minhash = self.asked.near_duplicates
         if minhash is None:
             return []
-        signatures = [file for group in groups for file in self.store.run(Signatures(group, minhash)).files()]
-        return self.store.run(NearDuplicates(signatures, minhash)).files()
+        stages = [Signatures(group, self._web(len(group), made), minhash) for made, group in enumerate(groups)]
+        signatures = [file for stage in stages for file in self.store.run(stage).files()]
+        return self.store.run(NearDuplicates(list(chain(*groups)), signatures, minhash)).files()
+
+    def _web(self, n: int, made: int) -> list[bool]:
+        """Which shards hold web pages: none of what was made, otherwise those whose source has that profile."""
+        web = {source.name for source in self.asked.sources if source.profile == "web"}
+        return (
+            [False] * n
+            if made
+            else [piece.source in web for piece in map(self._piece_of, self.read.files("documents-"))]
+        )
+
+    def _piece_of(self, shard: File) -> Piece:
+        """What a shard of `read` was read from."""
+        return self.pieces[int(shard.path.parent.name)]
 
     def _duplicates(self, *groups: list[File]) -> list[File]:
         """Rows that repeat an earlier document; shards are counted through all groups."""
         hashes = [file for group in groups for file in self.store.run(Hashes(group)).files("hashes")]
-        return self.store.run(Duplicates(hashes)).files()
+        return self.store.run(Duplicates(list(chain(*groups)), hashes)).files()
 
     @cached_property
     def scored(self) -> Done:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy
 
-from phi3kit.corpus.minhash import mixed
+from phi3kit.corpus.sketches import mixed
 
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 

@@ -73,7 +73,10 @@ def test_what_repeats_a_row_in_other_words_goes(tmp_path: Path) -> None:
     assert counts["contaminated"] == {"chat": 1, "preferences": 0}
     assert ids(folder, "chat") == {"0", "2", "4", "5"}
     assert ids(folder, "preferences") == {"0", "1"}
-    assert sorted(path.name for path in folder.iterdir()) == ["chat", "contamination.jsonl", "preferences", "rank.json"]
+    names = ["chat", "contamination.jsonl", "preferences", "rank.json", "rejected.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    told = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["kept"], row["part"]) for row in told] == [("1", "0", "chat"), ("2", "0", "preferences")]
     rows = [json.loads(line) for file in (folder / "chat").iterdir() for line in file.read_text().splitlines()]
     assert {row["metadata"]["scores"]["lamp"] for row in rows} == {0}
     folder, counts = chats(None, "all")

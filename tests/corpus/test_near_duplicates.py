@@ -12,8 +12,9 @@ import pytest
 
 from phi3kit import UserError
 from phi3kit.corpus import FineWebWords
-from phi3kit.corpus.minhash import MinHash, normalised, shared, sketch_of
+from phi3kit.corpus.minhash import MinHash, normalised
 from phi3kit.corpus.near_duplicates import Copy, near_duplicates, write_signatures
+from phi3kit.corpus.sketches import shared, sketch_of
 from phi3kit.corpus.words import for_datatrove
 
 

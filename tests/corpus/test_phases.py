@@ -102,7 +102,9 @@ def test_near_duplicates_and_benchmark_questions_go_with_their_reasons(inputs: P
     assert (hit["id"], hit["benchmark"], hit["question"], hit["kind"]) == ("web.jsonl:62", "lamps", "1", "question")
     assert hit["matched"] == QUESTION.upper().rstrip("?")
     assert manifest["benchmarks"]["hits"] == {"lamps, question": 1}
-    assert [row["id"] for row in rejected(tmp_path / "out", "near-duplicate")] == ["web.jsonl:61"]
+    assert [(row["id"], row["kept"]) for row in rejected(tmp_path / "out", "near-duplicate")] == [
+        ("web.jsonl:61", "web.jsonl:8"),
+    ]
 
 
 def rejected(out: Path, rule: str) -> list[dict[str, Any]]:

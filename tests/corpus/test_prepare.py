@@ -323,3 +323,15 @@ def test_the_verb_reads_a_recipe(own_data: Path, tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     assert cli.main(["prepare", "--recipe", str(recipe)]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("phi3kit: error: there is no file or folder")
+
+
+def test_a_repeated_text_names_the_one_that_is_kept(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": SENTENCE.format(i)}) for i in range(30)))
+    readers = [JSONLines(str(tmp_path / f"{name}.jsonl")) for name in "abc"]
+    manifest = Preparation(readers=readers, vocab_size=300).run(tmp_path / "out", QUIET)
+    assert manifest["kept"] == 30
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert {row["id"]: row["kept"] for row in rows} == {
+        f"{name}.jsonl:{i}": f"a.jsonl:{i}" for name in "bc" for i in range(1, 31)
+    }

@@ -26,6 +26,7 @@ from phi3kit.records import Conversation, Document, Preference
 from phi3kit.text.chat_files import conversation_row, preference_row
 
 Row = Conversation | Preference
+ALIKE = "nearly the same as one before"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Chats(Stage):
 
     def _write(self, folder: Path) -> dict[str, Any]:
         counts: dict[str, Any] = {"contaminated": {}, "repeated": {}}
-        with RowWriter(folder / "contamination.jsonl") as hits:
+        with RowWriter(folder / "contamination.jsonl") as hits, RowWriter(folder / "rejected.jsonl") as rejected:
             screen = Screen(self.questions, hits)
             for name, kind, makers, row_of in (
                 ("chat", Conversation, self.conversations, conversation_row),
@@ -66,12 +67,17 @@ class Chats(Stage):
             ):
                 clean = _Clean(screen)
                 rows = self._scored(clean.of(only(kind, self._made(makers))))
-                counts[name], counts["repeated"][name] = self._once(folder, name, rows, row_of)
+                counts[name], counts["repeated"][name] = self._once(folder, name, rows, row_of, rejected)
                 counts["contaminated"][name] = clean.dropped
         return counts | {"hits": screen.counts, "refused": refused_by([*self.conversations, *self.preferences])}
 
     def _once(
-        self, folder: Path, name: str, rows: Iterator[Any], row_of: Callable[[Any], dict[str, Any]]
+        self,
+        folder: Path,
+        name: str,
+        rows: Iterator[Any],
+        row_of: Callable[[Any], dict[str, Any]],
+        rejected: RowWriter,
     ) -> tuple[dict[str, int], int]:
         """Write the splits without what repeats a row before; how many rows each has, and how many repeated one."""
         if self.minhash is None:
@@ -79,8 +85,14 @@ class Chats(Stage):
         spool = folder / f"{name}.spool"
         spool.mkdir()
         with RowWriter(spool / "rows") as writer:
-            write_signatures(spool, _texts(rows, lambda row: writer.write(row_of(row))), self.minhash)
-        again = {copy.row for copy in near_duplicates([spool], self.minhash)}
+            write_signatures(spool, _texts(rows, lambda row: writer.write(row_of(row))), self.minhash, web=False)
+        again = {copy.row: copy.of_row for copy in near_duplicates([spool], self.minhash)}
+        originals = {*again.values()}
+        kept = {i: row["id"] for i, row in enumerate(read_rows(spool / "rows")) if i in originals}
+        for i, row in enumerate(read_rows(spool / "rows")):
+            if i in again:
+                about = {"id": row["id"], "source": "", "part": name, "filter": "near-duplicate", "reason": ALIKE}
+                rejected.write(about | {"kept": kept[again[i]]})
         left = (row for i, row in enumerate(read_rows(spool / "rows")) if i not in again)
         counts = write_splits(folder / name, ((row["metadata"], row) for row in left))
         shutil.rmtree(spool)

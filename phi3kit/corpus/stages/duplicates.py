@@ -15,7 +15,9 @@ from typing import Any
 import numpy
 
 from phi3kit.corpus.engine.stage import File, Stage
+from phi3kit.corpus.near_duplicates import Copy
 from phi3kit.corpus.shards import read_columns
+from phi3kit.corpus.stages.copies import write_copies
 
 HASH_BYTES = 16
 BUCKETS = 16
@@ -52,25 +54,26 @@ class Duplicates(Stage):
     """Which rows of which shards repeat an earlier one.
 
     Args:
-        hashes: of each shard, in order.
+        shards: the documents, in order.
+        hashes: of each shard.
     """
 
     name = "duplicates"
+    shards: Sequence[File]
     hashes: Sequence[File]
 
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
-        """Write ``0000n.npy``, the row numbers to leave out, for each shard n that has any."""
+        """Write ``0000n.json`` for each shard n that has any: its rows, and the ids of the documents they repeat."""
         sizes = [file.bytes // HASH_BYTES for file in self.hashes]
         starts = numpy.concatenate([[0], numpy.cumsum(sizes)]).astype(numpy.int64)
-        gone = numpy.sort(numpy.concatenate([numpy.empty(0, numpy.int64), *self._repeated(starts)]))
-        for shard in range(len(sizes)):
-            rows = gone[(gone >= starts[shard]) & (gone < starts[shard + 1])] - starts[shard]
-            if len(rows):
-                numpy.save(folder / f"{shard:05d}.npy", rows)
-        return {"documents": int(starts[-1]), "repeated": len(gone)}
+        pairs = numpy.concatenate([numpy.empty((0, 2), numpy.int64), *self._repeated(starts)])
+        places = numpy.searchsorted(starts, pairs, side="right") - 1
+        rows = pairs - starts[places]
+        copies = sorted(Copy(*map(int, (p[0], r[0], p[1], r[1]))) for p, r in zip(places, rows, strict=True))
+        return {"documents": int(starts[-1]), "repeated": write_copies(folder, copies, self.shards)}
 
     def _repeated(self, starts: numpy.ndarray) -> Iterator[numpy.ndarray]:
-        """Numbers of the documents, counted through all shards, whose hash came before; bucket by bucket."""
+        """(document, the first with its hash), numbered through all shards, of each whose hash came before."""
         for bucket in range(BUCKETS):
             found = [
                 _of_bucket(file.path, bucket, int(start)) for file, start in zip(self.hashes, starts, strict=False)
@@ -78,8 +81,9 @@ class Duplicates(Stage):
             halves = numpy.concatenate([numpy.empty((0, 2), "<u8"), *(h for h, _ in found)])
             numbers = numpy.concatenate([numpy.empty(0, numpy.int64), *(n for _, n in found)])
             order = numpy.lexsort((numbers, halves[:, 1], halves[:, 0]))
-            same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
-            yield numbers[order[1:][same]]
+            opens = numpy.concatenate([[True], (halves[order[1:]] != halves[order[:-1]]).any(axis=1)])[: len(order)]
+            first = numpy.maximum.accumulate(numpy.where(opens, numpy.arange(len(order)), 0))
+            yield numpy.stack([numbers[order[~opens]], numbers[order[first[~opens]]]], axis=1)
 
 
 def _of_bucket(file: Path, bucket: int, start: int) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -88,9 +92,3 @@ def _of_bucket(file: Path, bucket: int, start: int) -> tuple[numpy.ndarray, nump
     halves = numpy.memmap(file, "<u8", "r").reshape(-1, 2)
     rows = numpy.flatnonzero(halves[:, 0] % BUCKETS == bucket)
     return numpy.asarray(halves[rows]), rows + start
-
-
-def rows_of(files: Sequence[File], shard: int) -> set[int]:
-    """The rows of a shard that a `Duplicates` or `NearDuplicates` stage leaves out."""
-    found = [numpy.load(file.path) for file in files if file.path.name == f"{shard:05d}.npy"]
-    return {int(row) for rows in found for row in (rows if rows.ndim == 1 else rows[:, 0])}

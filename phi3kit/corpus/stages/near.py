@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from phi3kit.corpus.engine.stage import File, Stage
 from phi3kit.corpus.minhash import MinHash
 from phi3kit.corpus.near_duplicates import near_duplicates, write_signatures
 from phi3kit.corpus.shards import read_columns
+from phi3kit.corpus.stages.copies import write_copies
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,13 @@ class Signatures(Stage):
 
     Args:
         shards: the documents of each rank.
+        web: whether they are web pages.
         minhash: makes signatures.
     """
 
     name = "signatures"
     shards: Sequence[File]
+    web: Sequence[bool]
     minhash: MinHash
 
     @property
@@ -36,7 +37,7 @@ class Signatures(Stage):
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write the signatures' files."""
         texts = (row["text"] for row in read_columns(self.shards[rank].path, ["text"]))
-        return {"documents": write_signatures(folder, texts, self.minhash)}
+        return {"documents": write_signatures(folder, texts, self.minhash, self.web[rank])}
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,18 @@ class NearDuplicates(Stage):
     """Which rows of which shards are nearly the same as an earlier one.
 
     Args:
+        shards: the documents, in order.
         signatures: all files of all shards, in order; a shard's lie in one folder.
         minhash: what they were made with.
     """
 
     name = "near-duplicates"
+    shards: Sequence[File]
     signatures: Sequence[File]
     minhash: MinHash
 
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
-        """Write ``0000n.npy`` for each shard n that has any: its rows, and the shard and row of the first."""
+        """Write ``0000n.json`` for each shard n that has any: its rows, and the ids of the documents they repeat."""
         folders = [file.path.parent for file in self.signatures]
-        copies: dict[int, list[tuple[int, int, int]]] = {}
-        for copy in near_duplicates(list(dict.fromkeys(folders)), self.minhash):
-            copies.setdefault(copy.shard, []).append((copy.row, copy.of_shard, copy.of_row))
-        for shard, rows in copies.items():
-            numpy.save(folder / f"{shard:05d}.npy", numpy.asarray(rows, numpy.int64))
-        return {"repeated": sum(map(len, copies.values()))}
+        copies = near_duplicates(list(dict.fromkeys(folders)), self.minhash)
+        return {"repeated": write_copies(folder, copies, self.shards)}

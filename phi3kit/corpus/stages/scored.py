@@ -15,7 +15,7 @@ from phi3kit.corpus.engine.stage import Done, File, Stage
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.samples import Samples
 from phi3kit.corpus.shards import ShardWriter, read_shard
-from phi3kit.corpus.stages.duplicates import rows_of
+from phi3kit.corpus.stages.copies import copies_of
 from phi3kit.corpus.stages.read import rejection
 from phi3kit.corpus.stages.screen import Questions, Screen
 from phi3kit.records import Document
@@ -50,7 +50,7 @@ class Scored(Stage):
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write the documents left and ``rejected.jsonl``."""
         shard = self.first + rank
-        repeated, near = rows_of(self.repeated, shard), rows_of(self.near, shard)
+        repeated, near = copies_of(self.repeated, shard), copies_of(self.near, shard)
         samples = Samples()
         sources: dict[str, Counter[str]] = {}
         reasons: Counter[str] = Counter()
@@ -66,7 +66,9 @@ class Scored(Stage):
                 verdict, note = _verdict(document, row in repeated, row in near, screen)
                 if verdict:
                     reasons[": ".join(verdict)] += 1
-                    rejected.write(rejection(document, "web", *verdict))
+                    kept_one = repeated.get(row) or near.get(row)
+                    told = {"kept": kept_one} if kept_one else {}
+                    rejected.write(rejection(document, "web", *verdict) | told)
                     samples.add(f"rejected as {verdict[0]}", document, reason=note or verdict[1])
                 else:
                     counts["kept"] += 1
