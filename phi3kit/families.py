@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from phi3kit.errors import UserError
-from phi3kit.records import Conversation, Document, Pictures, Preference
+from phi3kit.records import ChatForm, Conversation, Document, Pictures, Preference
 
 if TYPE_CHECKING:
     from typing import Self
@@ -336,6 +336,8 @@ class Tokenizer(Family, ABC):
     Laws: ``decode(encode(s)) == s``; `encode` never yields a special id, whatever the text says.
     """
 
+    chat_form: ChatForm | None = None  # how its model writes conversations; None: as `phi3kit.text.template` does
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:
@@ -350,6 +352,16 @@ class Tokenizer(Family, ABC):
     @abstractmethod
     def swallows_space_after(self) -> frozenset[str]:
         """Special tokens that absorb white space following them (Hugging Face's ``rstrip``)."""
+
+    @property
+    def swallows_space_before(self) -> frozenset[str]:
+        """Special tokens that absorb white space in front of them (``lstrip``). Default: none."""
+        return frozenset()
+
+    @property
+    def template_tokens(self) -> Mapping[str, int]:
+        """Tokens that a chat template can write by name. Default: the special ones."""
+        return self.special_tokens
 
     @property
     def opens_with(self) -> str | None:

@@ -119,6 +119,23 @@ class Message:
 
 
 @dataclass(frozen=True)
+class ChatForm:
+    """How a public model writes conversations, where that is not this family's way.
+
+    Args:
+        template: Jinja, as `chat_template.jinja` holds it; empty: the family's own template, with other stops.
+        stops: ids that end an answer, the one that closes a turn first.
+        tokens: what the template may call by name (``bos_token``, ``eos_token``, …).
+        tool_template: the template for conversations that declare tools, where it is one of its own.
+    """
+
+    template: str
+    stops: tuple[int, ...]
+    tokens: dict[str, str] = field(default_factory=dict, hash=False)
+    tool_template: str = ""
+
+
+@dataclass(frozen=True)
 class Conversation:
     """A chat to learn from, or to be asked: the loss falls on its assistant turns.
 

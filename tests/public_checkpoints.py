@@ -110,7 +110,10 @@ def write_checkpoint(
 
 def same_files(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files, byte for byte; says which differ."""
-    left, right = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (one, other))
+    left, right = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (one, other)
+    )
     differing = sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
     assert not differing, f"{differing} differ"
     return bool(left)

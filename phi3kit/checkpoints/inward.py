@@ -14,7 +14,7 @@ from phi3kit.checkpoints.copying import Move, copy, sharded
 from phi3kit.checkpoints.origin import CARRIED, FOLDER, carry, left_behind
 from phi3kit.checkpoints.plan import Conversion
 from phi3kit.checkpoints.public_folder import read_public_folder
-from phi3kit.checkpoints.tokenizer_files import read_tokenizer, write_json
+from phi3kit.checkpoints.tokenizer_files import read_and_compare, write_json
 from phi3kit.families import Part
 from phi3kit.model.stored import INDEX, Stored
 from phi3kit.model.tensor_file import NAMES, Form, create, header
@@ -32,7 +32,7 @@ class Inward(Conversion):
 
     def __init__(self, folder: Path) -> None:
         self.public = public = read_public_folder(folder)
-        self.tokenizer = read_tokenizer(folder, public.net.dims.vocab_size)
+        self.tokenizer, self.of_chats = read_and_compare(folder, public.net.dims.vocab_size)
         forms, own = public.stored.forms, public.net.state_dict()
         by_ours: dict[str, Part] = {part.ours: part for part in public.parts}
         self.forms = {
@@ -82,6 +82,7 @@ class Inward(Conversion):
             lines.append("no tokenizer was converted: there is no tokenizer.json and no cl100k_base.tiktoken")
         else:
             lines.append(f"tokenizer: {type(self.tokenizer).__name__}, {self.tokenizer.vocab_size} ids")
+            lines += self.of_chats
         code = sorted(path.name for path in public.path.glob("*.py"))
         if code:
             lines.append(f"carried along, never executed: {', '.join(code)}")

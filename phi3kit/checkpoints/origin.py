@@ -15,6 +15,7 @@ from typing import Any, final
 
 import yaml
 
+from phi3kit.checkpoints.chat_files import MORE as TEMPLATES
 from phi3kit.checkpoints.public_folder import CONFIG, PICKLED, PublicFolder
 from phi3kit.model.stored import Stored
 from phi3kit.model.tensor_file import Form, forms_in, read
@@ -29,6 +30,7 @@ def carry(public: PublicFolder, out: Path) -> list[str]:
     names = sorted(path.name for path in public.path.iterdir() if path.is_file() and path.suffix not in WEIGHTS)
     for name in names:
         shutil.copyfile(public.path / name, out / name)
+    _copy_templates(public.path, out)
     for name, file in public.stored.files.items():
         (out / HEADERS / f"{name}.json").write_bytes(file.header)
     return names
@@ -42,7 +44,14 @@ def left_behind(public: PublicFolder) -> list[str]:
         if path.name not in public.stored.files
         and not path.name.startswith(".")
         and (path.is_dir() or path.suffix in WEIGHTS)
+        and path.name != TEMPLATES
     )
+
+
+def _copy_templates(folder: Path, out: Path) -> None:
+    """Copy chat templates that have a folder of their own."""
+    if (folder / TEMPLATES).is_dir():
+        shutil.copytree(folder / TEMPLATES, out / TEMPLATES)
 
 
 @final
@@ -76,6 +85,7 @@ class Origin:
         for path in self.path.iterdir():
             if path.is_file() and path.name != CARRIED:
                 shutil.copyfile(path, out / path.name)
+        _copy_templates(self.path, out)
 
 
 def find_origin(run: Path) -> Origin | None:

@@ -13,19 +13,23 @@ from typing import Any, final
 
 import torch
 
+from phi3kit.checkpoints.chat_files import forget_chat_files
 from phi3kit.checkpoints.copying import Move, copy, sharded
+from phi3kit.checkpoints.door import compare_templates
 from phi3kit.checkpoints.inward import index
 from phi3kit.checkpoints.layouts import doubled, layout_of_net
 from phi3kit.checkpoints.origin import Origin, changed_config, find_origin
 from phi3kit.checkpoints.plan import Conversion
 from phi3kit.checkpoints.public_folder import CONFIG
 from phi3kit.checkpoints.tokenizer_files import generation_config, token_ids, write_json, write_public_tokenizer
+from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.model import weights
 from phi3kit.model.load import build_net, net_section, whole_section
 from phi3kit.model.stored import INDEX, Stored
 from phi3kit.model.tensor_file import NAMES, Form, create, header
 from phi3kit.text import load_tokenizer
+from phi3kit.text.chat_form import with_form
 
 
 @final
@@ -63,6 +67,7 @@ class Outward(Conversion):
         if self.origin is not None:
             self.origin.copy_files(out)
         if self.tokenizer is not None:
+            forget_chat_files(out)
             write_public_tokenizer(self.tokenizer, self.net.dims.context, out)
             write_json(out / "generation_config.json", generation_config(self.tokenizer))
         if not self._as_it_was():
@@ -114,13 +119,28 @@ class Outward(Conversion):
         return self.origin is not None and self.origin.forms == self.forms
 
     def _tokenizer(self) -> Tokenizer | None:
-        """The run's tokenizer, where its public files must be made; None where they are carried, or there is none."""
+        """The run's tokenizer, where its public files must be made; None where they are carried, or there is none.
+
+        They are carried where they say what the run was trained with: its tokenizer, and its way of writing
+        conversations. A run that was only converted is given back as it came.
+        """
         if not (self.run / "tokenizer").is_dir():
             return None
         tokenizer = load_tokenizer(self.run / "tokenizer")
         before = self.origin.path.parent / "tokenizer" if self.origin else None
-        same = before is not None and before.is_dir() and load_tokenizer(before).fingerprint == tokenizer.fingerprint
-        return None if same else tokenizer
+        if self.origin is None or before is None or not before.is_dir():
+            return tokenizer
+        if load_tokenizer(before).fingerprint != tokenizer.fingerprint:
+            return tokenizer
+        only_converted = self.origin.path.parent.resolve() == self.run.resolve()
+        return None if only_converted or self._chats_as(tokenizer, self.origin.path) else tokenizer
+
+    def _chats_as(self, tokenizer: Tokenizer, folder: Path) -> bool:
+        """Whether a public folder's files say of conversations what a run's tokenizer does."""
+        try:
+            return compare_templates(folder, with_form(tokenizer, None)).form == tokenizer.chat_form
+        except UserError:
+            return False
 
     def _config(self) -> dict[str, Any]:
         now = self.layout.config(self.section)

@@ -9,6 +9,7 @@ from pathlib import Path
 from phi3kit import plugins
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
+from phi3kit.text.chat_form import load_form, save_form
 
 ABOUT = "about.json"
 
@@ -21,6 +22,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "tokenizer": type(tokenizer).__name__,
         "fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
+        **save_form(tokenizer.chat_form, folder),
     }
     fresh = folder / f"{ABOUT}.new"
     fresh.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -46,4 +48,5 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     tokenizer: Tokenizer = component.cls.load(folder)  # type: ignore[attr-defined]
     if tokenizer.fingerprint != fingerprint:
         raise UserError(f"the tokenizer in {folder} was changed after it was saved; restore it or prepare again")
+    tokenizer.chat_form = load_form(about, folder)
     return tokenizer

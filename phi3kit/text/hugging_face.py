@@ -72,6 +72,17 @@ class HuggingFaceTokenizer(Tokenizer):
         """Added tokens with ``rstrip`` set: for Phi-3-mini (June 2024) every role token and ``<|end|>``."""
         return frozenset(t["content"] for t in self._json["added_tokens"] if t["rstrip"])
 
+    @cached_property
+    def swallows_space_before(self) -> frozenset[str]:
+        """Added tokens with ``lstrip`` set, as phi-4's."""
+        return frozenset(t["content"] for t in self._json["added_tokens"] if t["lstrip"])
+
+    @cached_property
+    def template_tokens(self) -> Mapping[str, int]:
+        """Added tokens that are found in a text as it is written, before it is normalized."""
+        found = (t for t in self._json["added_tokens"] if t["special"] or not t["normalized"])
+        return {t["content"]: t["id"] for t in found}
+
     @property
     def opens_with(self) -> str | None:
         """The token the file's post-processor puts first (Phi-3-vision's ``<s>``)."""

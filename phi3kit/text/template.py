@@ -15,6 +15,7 @@ Hugging Face's template also ends a finished conversation with ``<|endoftext|>``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from phi3kit.records import Message
 END = "<|end|>"
 END_OF_TEXT = "<|endoftext|>"
 ASSISTANT = "<|assistant|>"
+TOOL, TOOL_END = "<|tool|>", "<|/tool|>"
 
 # Unicode's White_Space, which Rust's \s matches and `rstrip` swallows; str.isspace() counts four more.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -36,8 +38,12 @@ class Segment(NamedTuple):
 
     text: str
     special: bool
-    supervised: bool = False  # for text: from `content_from` on
-    content_from: int = 0  # where in the text the message's content begins, after the template's newline
+    learned: tuple[tuple[int, int], ...] = ()  # where in the text what an assistant must say begins and ends
+
+    @property
+    def supervised(self) -> bool:
+        """Whether there is something to learn in it."""
+        return bool(self.learned)
 
 
 @dataclass(frozen=True)
@@ -71,18 +77,23 @@ def render_turn(content: str, tokenizer: Tokenizer) -> list[int]:
     They begin with the ``<|end|>`` that closes the answer (a generator stops there and has not read it yet) and
     end with the opening of the next answer.
     """
-    turn = [Message("assistant", ""), Message("user", content)]
-    rendered = render(turn, tokenizer, generation=True)
-    return rendered.ids[rendered.ids.index(_id(END, tokenizer)) :]
+    talk = [Message("user", "Why?"), Message("assistant", "So."), Message("user", content)]
+    rendered = render(talk, tokenizer, generation=True)
+    last = max(place for place, learns in enumerate(rendered.supervised) if learns)
+    return rendered.ids[last if rendered.ids[last] in stop_ids(tokenizer) else last + 1 :]
 
 
 def stop_tokens(tokenizer: Tokenizer) -> list[str]:
     """What ends an answer, the token that closes a turn first; the three of Phi-3's `generation_config.json`."""
-    return [END, END_OF_TEXT, ASSISTANT]
+    if tokenizer.chat_form is None:
+        return [END, END_OF_TEXT, ASSISTANT]
+    return [tokenizer.decode([id]) for id in tokenizer.chat_form.stops]
 
 
 def stop_ids(tokenizer: Tokenizer) -> list[int]:
     """Ids of what ends an answer."""
+    if tokenizer.chat_form is not None:
+        return list(tokenizer.chat_form.stops)
     return [_id(name, tokenizer) for name in stop_tokens(tokenizer)]
 
 
@@ -91,6 +102,11 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
 
     Joined, their texts are the prompt for a runtime that swallows nothing.
     """
+    if tokenizer.chat_form is not None and tokenizer.chat_form.template:
+        from phi3kit.text.jinja_form import written
+
+        yield from written(messages, tokenizer, generation=generation)
+        return
     swallows = tokenizer.swallows_space_after
     before = ""  # the special token in front of the text to come
     if tokenizer.opens_with is not None:
@@ -98,14 +114,19 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
         yield Segment(before, special=True)
     text = ""
     for message in messages:
-        if message.role == "system" and not message.content:
+        if message.role == "system" and not message.content and not message.tools:
             continue
+        _check_form(message, tokenizer)
         yield from _text(text, before, swallows)
         role = f"<|{message.role}|>"
-        learns = message.role == "assistant"
+        learns = message.role == "assistant" and message.learned
         yield Segment(role, special=True)
-        yield from _text(f"\n{message.content}", role, swallows, supervised=learns)
-        yield Segment(END, special=True, supervised=learns)
+        yield from _text(f"\n{message.content}", role, swallows, learned=learns)
+        if message.tools:
+            yield Segment(TOOL, special=True)
+            yield from _text(json.dumps(list(message.tools), ensure_ascii=False), TOOL, swallows)
+            yield Segment(TOOL_END, special=True)
+        yield Segment(END, special=True, learned=((0, len(END)),) if learns else ())
         before, text = END, "\n"
     yield from _text(text, before, swallows)
     if generation:
@@ -113,32 +134,62 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
         yield from _text("\n", ASSISTANT, swallows)
 
 
-def _text(text: str, before: str, swallows: frozenset[str], *, supervised: bool = False) -> Iterator[Segment]:
-    """The text after the special token `before`, if anything is left of it."""
+def _check_form(message: Message, tokenizer: Tokenizer) -> None:
+    """Raise `UserError` where the family's template has no form for what a message says."""
+    for what in ("tool_calls", "reasoning", "name"):
+        if getattr(message, what):
+            where = ", or write it into `content` as the model shall say it" if message.role == "assistant" else ""
+            raise UserError(
+                f"the chat template has no form for {what} (a turn of the {message.role}); leave it out{where}"
+            )
+    needed = {"tools": bool(message.tools), "a tool's answer": message.role == "tool"}
+    for what, there in needed.items():
+        if there and not {TOOL, TOOL_END} <= tokenizer.template_tokens.keys():
+            raise UserError(f"the chat template has no form for {what}: the tokenizer has no token {TOOL!r}")
+    if message.tools and message.role != "system":
+        raise UserError(
+            f"the chat template has no form for tools in a turn of the {message.role}; declare them in the first"
+        )
+
+
+def _text(text: str, before: str, swallows: frozenset[str], *, learned: bool = False) -> Iterator[Segment]:
+    """The text after the special token `before`, if anything is left of it; the template's newline is not learned."""
     left = text.lstrip(WHITE_SPACE) if before in swallows else text
     if left:
-        yield Segment(left, special=False, supervised=supervised, content_from=int(left == text))
+        yield Segment(left, special=False, learned=((int(left == text), len(left)),) if learned else ())
 
 
 def encode_segment(segment: Segment, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
-    """Ids of a segment, and whether each is supervised: of an assistant's text, all but the template's newline
-    (unless the content begins with white space and one token holds both)."""
+    """Ids of a segment, and whether each is supervised. A token that holds the end of the template's text and the
+    beginning of an answer's is."""
     if segment.special:
         return [_id(segment.text, tokenizer)], [segment.supervised]
     ids = tokenizer.encode(segment.text)
-    given = 0
-    if segment.content_from:
-        newline = tokenizer.encode(segment.text[: segment.content_from])
-        while given < min(len(newline), len(ids)) and newline[given] == ids[given]:
-            given += 1
-    return ids, [segment.supervised and i >= given for i in range(len(ids))]
+    supervised = [False] * len(ids)
+    for begin, end in segment.learned:
+        for place in range(_ids_before(begin, segment.text, ids, tokenizer), len(ids)):
+            supervised[place] = True
+        for place in range(_ids_before(end, segment.text, ids, tokenizer), len(ids)):
+            supervised[place] = False
+    return ids, supervised
+
+
+def _ids_before(place: int, text: str, ids: list[int], tokenizer: Tokenizer) -> int:
+    """How many of a text's ids are those of its beginning alone."""
+    if place == len(text):
+        return len(ids)
+    beginning = tokenizer.encode(text[:place]) if place else []
+    same = 0
+    while same < min(len(beginning), len(ids)) and beginning[same] == ids[same]:
+        same += 1
+    return same
 
 
 def _id(name: str, tokenizer: Tokenizer) -> int:
     """Id of a special token the template needs."""
-    if name not in tokenizer.special_tokens:
+    if name not in tokenizer.template_tokens:
         raise UserError(
             f"the tokenizer has no special token {name!r}, which the chat template needs"
             + nearest(name, tokenizer.special_tokens)
         )
-    return tokenizer.special_tokens[name]
+    return tokenizer.template_tokens[name]

@@ -21,6 +21,11 @@ from phi3kit.model.tensor_file import Form, create, forms_in
 from phi3kit.testing import contracts, tiny
 from phi3kit.text import load_tokenizer, save_tokenizer
 
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_laws_of_layouts_hold_for_every_phi3(name):
@@ -92,7 +97,7 @@ def trained(tmp_path, monkeypatch):
     state = tensors(MODELS["mini-4k"]) | {INV_FREQ: torch.arange(8.0)}
     public = write_checkpoint(tmp_path / "public", MODELS["mini-4k"], state)
     (public / "tokenizer.json").write_text(tiny.tokenizer(288).content)
-    (public / "tokenizer_config.json").write_text('{"chat_template": "theirs"}')
+    (public / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML}))
     convert(public, tmp_path / "converted")
     section = yaml.safe_load((tmp_path / "converted" / "config.yaml").read_text())["net"]
     section["position"]["init_args"]["theta"] = 20000.0
@@ -117,7 +122,7 @@ def test_a_run_trained_on_goes_back_to_where_it_came_from(trained):
     config = json.loads((trained / "back" / "config.json").read_text())
     assert config == {**BASE, "torch_dtype": "float32", "rope_theta": 20000.0}
     assert list(config) == list(BASE)
-    assert (trained / "back" / "tokenizer_config.json").read_text() == '{"chat_template": "theirs"}'
+    assert json.loads((trained / "back" / "tokenizer_config.json").read_text()) == {"chat_template": CHATML}
     index = json.loads((trained / "back" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(form.bytes for form in after.forms.values())
 
