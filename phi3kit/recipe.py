@@ -1,9 +1,7 @@
 """Read, layer, check and save recipes.
 
-A recipe is YAML for one verb. Layers, later ones winning key by key: the files named by ``base:`` (relative
-to the file that says so), the ``--recipe`` files in order, then ``--key.of.recipe value`` on the command
-line. A verb declares what it accepts on a jsonargparse parser; this file does the rest. Its complaints are
-put into words by `recipe_errors`.
+A recipe is YAML for one verb, in layers (`layers` says how they merge). A verb declares what it accepts on a
+jsonargparse parser; this file gives it the merged content. Its complaints are put into words by `recipe_errors`.
 """
 
 from __future__ import annotations
@@ -11,26 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from phi3kit import plugins
-from phi3kit.errors import UserError, nearest
+from phi3kit.errors import UserError
+from phi3kit.layers import Layer, at_key, from_command_line, merge, read_layers
 from phi3kit.recipe_errors import translate
 
+__all__ = ["Declare", "Layer", "Recipe", "at_key", "class_paths", "merge", "read", "read_layers"]
+
 Declare = Callable[[ArgumentParser], None]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One YAML file, or the command line."""
-
-    name: str
-    content: dict[str, Any]
 
 
 class Recipe:
@@ -105,8 +96,9 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     for layer in layers:
         if layer.content.get("verb", verb) != verb:
             raise UserError(f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`")
-    contents = [_over_those_before(layers[: number + 1]) for number in range(len(layers))]
-    inline = [part for content in contents for part in ("--recipe", json.dumps(_with_full_paths(content)))]
+    changes, rest = from_command_line(rest, merge(layers))
+    layers += changes
+    inline = ["--recipe", json.dumps(_with_full_paths(merge(layers)))] if layers else []
     try:
         config = parser.parse_args([*inline, *rest])
     except ArgumentError as error:
@@ -144,61 +136,6 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(argument)
     return paths, rest
-
-
-def read_layers(path: str | Path, below: tuple[Path, ...] = ()) -> list[Layer]:
-    """A recipe file and, before it, the files its ``base:`` names."""
-    file = Path(path)
-    if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else Path()
-        raise UserError(f"there is no recipe {str(path)!r}{_nearest_file(file, folder)}")
-    if file.resolve() in below:
-        raise UserError(f"{file}: its `base:` leads back to itself")
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where else ""
-        raise UserError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is not a recipe: a mapping of keys is expected, got {type(content).__name__}")
-    bases = content.pop("base", None) or []
-    layers = [
-        layer
-        for base in ([bases] if isinstance(bases, str) else bases)
-        for layer in read_layers(file.parent / base, (*below, file.resolve()))
-    ]
-    return [*layers, Layer(str(file), content)]
-
-
-def _nearest_file(file: Path, folder: Path) -> str:
-    names = [str(p.relative_to(folder)) for p in folder.glob("*.yaml")]
-    return nearest(file.name, names) if names else ""
-
-
-def _over_those_before(layers: list[Layer]) -> dict[str, Any]:
-    """The last layer's content, its ``net:`` with what the others say inside it.
-
-    jsonargparse replaces a mapping whose keys it does not know, as an export's is, as a whole.
-    """
-    last = layers[-1].content
-    return {**last, "net": merge(layers)["net"]} if isinstance(last.get("net"), dict) else last
-
-
-def merge(layers: list[Layer]) -> dict[str, Any]:
-    """The layers' content, key by key; a changed class_path drops the arguments of the class before it."""
-
-    def over(low: Any, high: Any) -> Any:
-        if not (isinstance(low, dict) and isinstance(high, dict)):
-            return high
-        if "class_path" in high and high["class_path"] != low.get("class_path"):
-            return high
-        return {**low, **{key: over(low.get(key), value) for key, value in high.items()}}
-
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = over(merged, layer.content)
-    return merged
 
 
 def class_paths(content: Any) -> Iterator[str]:

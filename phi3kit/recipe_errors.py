@@ -15,7 +15,7 @@ from phi3kit import plugins
 from phi3kit.errors import nearest
 
 if TYPE_CHECKING:
-    from phi3kit.recipe import Layer
+    from phi3kit.layers import Layer
 
 GIVEN_BY_THE_HOUSE = ("dims", "layer", "net", "tokenizer")  # leading parameters no recipe sets
 
@@ -47,7 +47,7 @@ def _file_of(clue: str, layers: list[Layer]) -> str:
 
     def mentions(content: Any) -> bool:
         if isinstance(content, dict):
-            return clue in content or any(mentions(value) for value in content.values())
+            return clue in map(str, content) or any(mentions(value) for value in content.values())
         if isinstance(content, list):
             return any(mentions(value) for value in content)
         return str(content) == clue

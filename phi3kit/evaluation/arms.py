@@ -75,21 +75,14 @@ def cells(base: Sequence[str], arms: Sequence[Arm], seeds: Sequence[int], keys: 
 def _cell(base: Sequence[str], arm: Arm, seed: int, keys: Sequence[str], out: Path) -> Cell:
     files = [*base, *arm.recipes]
     layers = [layer for file in files for layer in recipes.read_layers(file)]
-    layers += [recipes.Layer(arm.name, nested(key, value)) for key, value in arm.keys.items()]
-    layers += [recipes.Layer("seed", nested(key, seed)) for key in keys]
+    layers += [recipes.Layer(arm.name, recipes.at_key(key, value)) for key, value in arm.keys.items()]
+    layers += [recipes.Layer("seed", recipes.at_key(key, seed)) for key in keys]
     content = recipes.merge(layers) | {"out": str(out)}
     content.pop("minutes", None)
     if "verb" not in content:
         raise UserError(f"the recipes of arm {arm.name!r} do not say which verb runs them; add e.g. `verb: fit`")
     read = [__version__, content, {str(mark): _hash(mark) for mark in _marks(content)}]
     return Cell(arm.name, seed, content, hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest())
-
-
-def nested(key: str, value: Any) -> dict[str, Any]:
-    """``a.b.c`` and a value as a layer of a recipe."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
 
 
 def _marks(content: Any) -> Iterator[Path]:

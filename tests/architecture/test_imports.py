@@ -24,6 +24,7 @@ TEMPLATE = PACKAGE / "verbs" / "plugin_template"
 
 FOUNDATIONS = {
     *("", "families", "records", "hookspecs", "plugins", "recipe", "recipe_errors", "errors"),
+    *("layers", "recipe_file"),
     *("torchvision_ops", "lazy_torchmetrics", "native_output", "bundle", "opened", "executorch_ops"),
     "executorch_runtime",
 }

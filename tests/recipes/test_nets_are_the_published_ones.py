@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from recipe_folders import RECIPES, content, lacks_factors, need_plugin, with_factors
 
+from phi3kit import recipe as recipes
 from phi3kit.checkpoints.layouts import layout_of_net
 from phi3kit.model.load import whole_section
+from phi3kit.verbs import fit
 
 PHI3 = {
     "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_act": "silu", "rms_norm_eps": 1e-5,
@@ -74,7 +77,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def test_config_json_of_a_recipes_net(net: str, tmp_path: Path) -> None:
     file = RECIPES / f"{net}.yaml"
     need_plugin(file.parent)
-    section = content(*with_factors([file], tmp_path))["net"]
+    files = with_factors([file], tmp_path)
+    section = content(*files)["net"]
+    line = [part for file in files for part in ("--recipe", str(file))]
+    trained = yaml.safe_load(recipes.read("fit", fit.declare, line).text())["net"]
+    assert whole_section(trained) == whole_section(section), "what `fit` trains is what is compared here"
     layout = layout_of_net(whole_section(section))
     config = layout.config(whole_section(section))
     assert {name: config.get(name) for name in CONFIGS[net]} == CONFIGS[net]
