@@ -144,17 +144,19 @@ class Conversation:
         id: unique within its file.
         metadata: anything else (the kind of question, the object it is about).
         images: files of the images that its ``<|image_k|>`` tags mean, as its own file gives them.
+        place: file and line it was read from, for messages.
     """
 
     messages: tuple[Message, ...]
     id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    place: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt with a better and a worse answer, each a list of turns; `images` as in `Conversation`."""
+    """A prompt with a better and a worse answer, each a list of turns; `images` and `place` as in `Conversation`."""
 
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
@@ -162,6 +164,7 @@ class Preference:
     id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    place: str = field(default="", compare=False, repr=False)
 
 
 @dataclass
