@@ -3,7 +3,7 @@
 from phi3kit.corpus.arrow import HubDataset, SavedDataset
 from phi3kit.corpus.chats import ConversationFile, PreferenceFile
 from phi3kit.corpus.engine.executors import Local, Ray, Slurm
-from phi3kit.corpus.extractors import HTML, FastHTML, Markdown, PlainText
+from phi3kit.corpus.extractors import HTML, FastHTML, PlainText
 from phi3kit.corpus.files import Files, JSONLines, ParquetFiles
 from phi3kit.corpus.filters import (
     Alphabet,
@@ -25,6 +25,7 @@ from phi3kit.corpus.filters import (
     ScoreLimit,
     SourceCode,
 )
+from phi3kit.corpus.markdown import Markdown
 from phi3kit.corpus.preparation import Preparation
 from phi3kit.corpus.progress import Progress
 from phi3kit.corpus.python_docs import DocstringExercises, PythonDocs, PythonPreferences, PythonQuestions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -28,28 +27,6 @@ class PlainText(Extractor):
         if "\x00" in text:
             raise UserError(f"{name} is not text: byte {content.index(0)} is 0x00")
         return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-@final
-class Markdown(Extractor):
-    """Markdown without what only a renderer needs: front matter, comments, tags, addresses of links.
-
-    Headings, lists, emphasis and code stay as written.
-    """
-
-    def extract(self, content: bytes, name: str) -> str:
-        """The text. Raises `UserError` with the file and the first bad byte."""
-        text = PlainText().extract(content, name)
-        text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
-        pieces = re.split(r"(^```.*?^```|`[^`\n]+`)", text, flags=re.MULTILINE | re.DOTALL)
-        pieces[::2] = [_without_markup(piece) for piece in pieces[::2]]  # the odd ones are code
-        return re.sub(r"\n{3,}", "\n\n", "".join(pieces)).strip() + "\n"
-
-
-def _without_markup(text: str) -> str:
-    text = re.sub(r"<!--.*?-->|<(math|script|style)\b.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(r"</?[a-zA-Z][^<>]*>", "", text)
-    return re.sub(r"!?\[([^\]\[]*)\]\([^()\s]*(?: \"[^\"]*\")?\)", r"\1", text)
 
 
 @final

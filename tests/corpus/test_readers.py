@@ -68,7 +68,7 @@ def test_a_file_and_a_pattern(folder: Path) -> None:
 
 def test_markdown_keeps_code_and_drops_markup() -> None:
     text = 'a\n```\n<div> [x](y)\n```\n![alt](p.png) <math><mi>x</mi></math> [see](u "t")\n\n\n\n2 < 3 > 1\n'
-    assert Markdown().extract(text.encode(), "x.md") == "a\n```\n<div> [x](y)\n```\nalt  see\n\n2 < 3 > 1\n"
+    assert Markdown().extract(text.encode(), "x.md") == "a\n```\n<div> [x](y)\n```\nalt $x$ see\n\n2 < 3 > 1\n"
 
 
 def rows() -> list[dict[str, object]]:
