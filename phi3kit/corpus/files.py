@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, final
 
 from phi3kit.corpus.extractors import HTML, TIMED_OUT, PlainText
 from phi3kit.corpus.markdown import Markdown
-from phi3kit.corpus.packed import opened
 from phi3kit.corpus.parts import AT_ONCE, Divisible, Part, joined, parts_of_lines
 from phi3kit.corpus.row_documents import UNREADABLE, Unreadable, document_of, fields_of, left_out, rows_of
 from phi3kit.errors import UserError
