@@ -12,7 +12,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from phi3kit import plugins
+from phi3kit import bundle, plugins
 from phi3kit.errors import UserError
 from phi3kit.model import weights
 from phi3kit.model.decoder import Decoder
@@ -22,13 +22,27 @@ T = TypeVar("T")
 
 def net_section(run: Path) -> dict[str, Any]:
     """The ``net:`` of a run's recipe."""
+    check_run(run)
     config = run / "config.yaml"
-    if not config.is_file():
-        raise UserError(f"{run} is not a run folder: it has no config.yaml")
     content = yaml.safe_load(config.read_text())
     if not isinstance(content, dict) or "net" not in content:
         raise UserError(f"{config} describes no net; is {run} the folder of a training run?")
     return content["net"]
+
+
+def check_run(folder: Path) -> None:
+    """Raise `UserError` where a folder is no run, with what it is instead."""
+    if not folder.is_dir():
+        raise UserError(f"there is no run at {folder}")
+    if bundle.is_bundle(folder):
+        raise UserError(f"{folder} is a bundle, not a run; give the run that it was exported from")
+    if not (folder / "config.yaml").is_file():
+        if (folder / "config.json").is_file():
+            raise UserError(
+                f"{folder} is a public checkpoint folder, not a run; `phi3kit convert {folder} runs/{folder.name}` "
+                "makes one"
+            )
+        raise UserError(f"{folder} is not a run folder: it has no config.yaml")
 
 
 def build_net(section: dict[str, Any], device: str | None = None) -> Decoder:

@@ -24,7 +24,7 @@ import yaml
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
 
-NOT_THE_WORK = ("out", "verb", "minutes", "checkpoint_every")  # keys that do not change what is learned
+NOT_THE_WORK = ("out", "verb", "minutes", "checkpoint_every", "changes_net")  # keys that do not change what is learned
 _STEP = re.compile(r"step-(\d+)\.ckpt$")
 
 

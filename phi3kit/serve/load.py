@@ -28,8 +28,10 @@ def load(path: Path, on_rebuild: Callable[[int], None] | None = None) -> tuple[E
     if bundle.is_bundle(path):
         found = bundle.read(path)
         return BundleEngine(found.model), HuggingFaceTokenizer(str(found.tokenizer))
-    if (path / "config.yaml").is_file():
-        from phi3kit.model.load import load_run
+    from phi3kit.model.load import check_run, load_run
 
+    if (path / "config.yaml").is_file():
         return NetEngine(load_run(path), on_rebuild), load_tokenizer(path / "tokenizer")
+    if (path / "config.json").is_file():
+        check_run(path)
     raise UserError(f"{path} is neither a run (no config.yaml) nor a bundle (no {bundle.ABOUT})")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
 from phi3kit.verbs.alone import alone
+from phi3kit.verbs.net_change import check_net_change
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
@@ -36,6 +39,12 @@ def declare(parser: ArgumentParser) -> None:
 
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every random draw")
     parser.add_argument("--start_from", type=Path | None, default=None, help="run folder whose weights to start from")
+    parser.add_argument(
+        "--changes_net",
+        type=bool,
+        default=False,
+        help="the net is meant to differ from start_from's in position, attention or context, as for longer texts",
+    )
     parser.add_argument(
         "--parts_from",
         type=dict[str, Path] | None,
@@ -130,6 +139,10 @@ def build(recipe: Recipe) -> Namespace:
         )
     if config.trainer.max_steps < 1:
         raise UserError("the recipe lacks trainer.max_steps: how many optimizer steps to train")
+    if config.start_from is not None:
+        section = yaml.safe_load(recipe.text())["net"]
+        if (said := check_net_change(config.start_from, section, config.changes_net)) and first_process():
+            print(said)
     lightning.seed_everything(config.seed, verbose=False)
     with _device_of_the_net(config.trainer.strategy):
         objects = recipe.instantiate()
@@ -156,11 +169,15 @@ def _device_of_the_net(strategy: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def _tokenizer(config: Namespace) -> Tokenizer:
+    from phi3kit.model.load import check_run
     from phi3kit.text import load_tokenizer
 
     inherited = config.start_from / "tokenizer" if config.start_from else None
-    if config.start_from is not None and not config.start_from.is_dir():
-        raise UserError(f"start_from: there is no run at {config.start_from}")
+    if config.start_from is not None:
+        try:
+            check_run(config.start_from)
+        except UserError as error:
+            raise UserError(f"start_from: {error}") from error
     source = config.tokenizer or inherited
     if source is None:
         raise UserError("the recipe lacks tokenizer: a folder that `phi3kit prepare` or another run wrote")

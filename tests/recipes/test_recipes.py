@@ -82,6 +82,15 @@ def test_every_step_starts_from_one_before_it(folder: Path) -> None:
     assert len({step.fingerprint for step in read_steps(folder)}) == len(steps(folder))
 
 
+def test_a_recipe_that_lengthens_the_context_says_that_it_changes_the_net() -> None:
+    contexts = {found["out"]: found["net"]["dims"]["context"] for found in map(content, FILES) if "net" in found}
+    longer = [f for f in FILES if content(f).get("start_from") in contexts and "net" in content(f)]
+    longer = [f for f in longer if content(f)["net"]["dims"]["context"] != contexts[content(f)["start_from"]]]
+    assert len(longer) >= 8
+    assert all(content(file)["changes_net"] for file in longer)
+    assert {f for f in FILES if content(f).get("changes_net")} == set(longer)
+
+
 def test_no_two_recipes_write_the_same_folder() -> None:
     assert len(OUTS) == len(FILES)
 
