@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy
 
+from phi3kit.corpus.spaceless import SPACELESS
 from phi3kit.corpus.windows import sums_of, window_hashes
 
 WORDING, TEMPLATE = 16, 20  # windows of so many letters that so many questions have are wording
@@ -47,7 +48,7 @@ ENOUGH = (
 )
 MOST = Enough(*map(max, *ENOUGH))
 STEM = 3  # letters of a cut word that say which word it is
-COMPOUND = 8  # letters that count as a word where words are not set apart
+COMPOUND, IDEOGRAPHS = 8, 2  # letters that count as a word where words are not set apart; in scripts without spaces
 NO_CONTENT = frozenset(FUNCTION_WORDS)
 
 
@@ -84,7 +85,8 @@ def _words_upto(question: str, wording: numpy.ndarray) -> tuple[numpy.ndarray, n
     content, words = (numpy.zeros(len(wording) + 1, numpy.int64) for _ in range(2))
     at = n_content = n_words = 0
     for word in map(letters, (match[0] for match in WORD.finditer(question))):
-        size, worth = len(word), max(1, len(word) // COMPOUND)
+        each = IDEOGRAPHS if SPACELESS.match(word) else COMPOUND
+        size, worth = len(word), max(1, len(word) // each)
         if at + size > len(wording) or (n_content >= MOST.content and n_words >= MOST.words):
             break  # (the former by compatibility forms: the rest counts by its letters alone)
         words[at + 1 if size else at] += worth
@@ -92,7 +94,7 @@ def _words_upto(question: str, wording: numpy.ndarray) -> tuple[numpy.ndarray, n
         if size and word not in NO_CONTENT and not wording[at : at + size].all():
             n_content += worth
             for part in range(worth):
-                content[at + min(size, STEM + part * COMPOUND)] += 1
+                content[at + min(size, STEM + part * each)] += 1
         at += size
     return numpy.cumsum(content), numpy.cumsum(words)
 

@@ -25,7 +25,7 @@ from phi3kit.testing import contracts
         ("I cannot mail a@b.org... see https://x.org/a?b=1.", "I can not mail a@b.org ... see https://x.org/a?b=1 ."),
         ("1,000 at 10:30, -5 and B&B", "1,000 at 10:30 , -5 and B&B"),
         ("“Quoted,” she said—twice", "“ Quoted , ” she said — twice"),
-        ("日本語。 two", "日本語 。 two"),
+        ("日本語。 two", "日 本 語 。 two"),
     ],
 )
 def test_fineweb_words(text: str, words: str) -> None:

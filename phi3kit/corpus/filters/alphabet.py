@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from phi3kit.corpus.spaceless import spaced_words
 from phi3kit.families import Filter
 from phi3kit.records import Document
 
@@ -25,7 +26,7 @@ class Alphabet(Filter):
 
     def reject(self, document: Document) -> str | None:
         """Why it is no text, or None."""
-        words = document.text.split()
+        words = spaced_words(document.text)
         if not words:
             return "no words"
         if sum(any(map(str.isalpha, word)) for word in words) < self.least_words_with_letters * len(words):

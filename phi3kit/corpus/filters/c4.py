@@ -12,13 +12,14 @@ from functools import lru_cache
 from typing import NamedTuple, final
 
 from phi3kit.corpus.filters.cleaned import cleaned
+from phi3kit.corpus.spaceless import spaced_words
 from phi3kit.corpus.words import count_sentences
 from phi3kit.families import Cleaner, Filter
 from phi3kit.records import Document
 
 # The rules are those of section 2.2 of the T5 paper (https://jmlr.org/papers/volume21/20-074/20-074.pdf) and of its
 # published code (https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/text/c4_utils.py).
-ENDS = (".", "?", "!", '"', "'")
+ENDS = (".", "?", "!", '"', "'", *"。！？｡．؟۔।॥։።፧។」』")  # the latter of languages that C4 does not have
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 POLICIES = re.compile("terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies")
 
@@ -40,7 +41,7 @@ def scan(text: str, terminal_punctuation: bool, least_words: int, longest_word: 
         line = line.strip()
         if not line and (terminal_punctuation or least_words > 0):
             continue
-        words = line.split()
+        words = spaced_words(line)
         if len(line) > longest_word and max(map(len, words)) > longest_word:
             removed["lines with a word too long"] += 1
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
+from phi3kit.corpus.spaceless import SPACELESS, is_spaced
 from phi3kit.corpus.words import FineWebWords, punctuation, words_of
 from phi3kit.families import Filter, Splitter
 from phi3kit.records import Document
@@ -60,18 +61,20 @@ class GopherQuality(Filter):
         marks, _ = punctuation()
         only_marks = [word for word in others if not word.strip(marks)]
         return (
-            self._length(words, only_marks)
+            self._length(words, only_marks, is_spaced(document.text))
             or self._symbols(document.text, len(words))
             or self._lines(document.text.splitlines())
             or self._language(words, others)
         )
 
-    def _length(self, words: list[str], only_marks: list[str]) -> str | None:
+    def _length(self, words: list[str], only_marks: list[str], spaced: bool) -> str | None:
         n = len(words) - len(only_marks)
         if n < max(self.shortest, 1):
             return f"fewer than {self.shortest} words"
         if n > self.longest:
             return f"more than {self.longest} words"
+        if not spaced and 2 * sum(bool(SPACELESS.match(word)) for word in words) > n:
+            return None  # how long a piece of a word is says nothing
         mean = (sum(map(len, words)) - sum(map(len, only_marks))) / n
         if mean < self.shortest_mean:
             return "short words"

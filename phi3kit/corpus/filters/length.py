@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from phi3kit.corpus.spaceless import spaced_words
 from phi3kit.families import Filter
 from phi3kit.records import Document
 
@@ -13,8 +14,8 @@ class Length(Filter):
     """Keeps documents of a number of words (Gopher, arXiv 2112.11446, table A1: 50 to 100,000).
 
     Args:
-        shortest: in words between white space.
-        longest: in words between white space.
+        shortest: in words between white space, or pieces of scripts that have none (see `spaceless`).
+        longest: in the same words.
     """
 
     def __init__(self, shortest: int = 50, longest: int = 100_000) -> None:
@@ -22,7 +23,7 @@ class Length(Filter):
 
     def reject(self, document: Document) -> str | None:
         """Why its length is wrong, or None."""
-        n_words = len(document.text.split())
+        n_words = len(spaced_words(document.text))
         if n_words < self.shortest:
             return f"fewer than {self.shortest} words"
         if n_words > self.longest:

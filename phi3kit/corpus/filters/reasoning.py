@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from phi3kit.corpus.scorers.reasoning_density import count_connectives
+from phi3kit.corpus.spaceless import spaced_words
 from phi3kit.families import Filter
 from phi3kit.records import Document
 
@@ -26,7 +27,7 @@ class Reasoning(Filter):
 
     def reject(self, document: Document) -> str | None:
         """Why it teaches too little, or None."""
-        n_words = len(document.text.split())
+        n_words = len(spaced_words(document.text))
         if n_words < self.shortest:
             return f"fewer than {self.shortest} words"
         return "explains too little" if 100 * count_connectives(document.text) < self.least_signs * n_words else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import final
 
 from phi3kit.corpus.filters.gopher_repetition import MOST_OF_ONE_N_GRAM
+from phi3kit.corpus.spaceless import spaced_words
 from phi3kit.families import Filter
 from phi3kit.records import Document
 
@@ -15,8 +16,8 @@ from phi3kit.records import Document
 class Repetition(Filter):
     """Keeps documents that do not repeat themselves (after Gopher, arXiv 2112.11446, table A1).
 
-    Words are those between white space, lines count without their indentation: for source code, books and data
-    alike. `GopherRepetition` has every rule of the table, for web pages.
+    Words are those between white space (or pieces of scripts that have none), lines count without their indentation:
+    for source code, books and data alike. `GopherRepetition` has every rule of the table, for web pages.
 
     Args:
         most_repeated_lines: share of the characters in lines that came before (Gopher: 0.2).
@@ -40,7 +41,7 @@ class Repetition(Filter):
         repeated = n_characters - sum(map(len, set(lines)))
         if repeated > self.most_repeated_lines * n_characters:
             return "repeated lines"
-        words = document.text.split()
+        words = spaced_words(document.text)
         for n, most in self.most_of_one.items():
             top = Counter(zip(*(words[i:] for i in range(n)), strict=False)).most_common(1)
             if top and top[0][1] > 1 and _characters(top[0]) > most * n_characters:
