@@ -368,9 +368,19 @@ class Tokenizer(Family, ABC):
         """Special token every conversation begins with (a bos). Default: none."""
         return None
 
+    @property
+    def words(self) -> Mapping[str, int]:
+        """Words that were added to the vocabulary whole and are not special: text yields their ids. Default: none."""
+        return {}
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; special tokens in it are text like any other."""
+        """Ids of a text; special tokens in it are text like any other."""
+
+    def encode_after(self, text: str) -> list[int]:
+        """Ids of a text that follows a special token. Override it where they are others than those of a text alone,
+        as with a Llama tokenizer that marks only the beginning."""
+        return self.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text. Override it where many at once are faster."""

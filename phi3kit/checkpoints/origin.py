@@ -7,8 +7,8 @@ carried.safetensors                      the tensors that the net does not use
 
 from __future__ import annotations
 
-import json
 import shutil
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
@@ -17,6 +17,7 @@ import yaml
 
 from phi3kit.checkpoints.chat_files import MORE as TEMPLATES
 from phi3kit.checkpoints.public_folder import CONFIG, PICKLED, PublicFolder
+from phi3kit.json_files import read_object
 from phi3kit.model.stored import Stored
 from phi3kit.model.tensor_file import Form, forms_in, read
 
@@ -29,7 +30,8 @@ def carry(public: PublicFolder, out: Path) -> list[str]:
     (out / HEADERS).mkdir(parents=True)
     names = sorted(path.name for path in public.path.iterdir() if path.is_file() and path.suffix not in WEIGHTS)
     for name in names:
-        shutil.copyfile(public.path / name, out / name)
+        content = (public.path / name).read_bytes()
+        (out / name).write_bytes(content.removeprefix(BOM_UTF8))  # which transformers does not read
     _copy_templates(public.path, out)
     for name, file in public.stored.files.items():
         (out / HEADERS / f"{name}.json").write_bytes(file.header)
@@ -64,7 +66,7 @@ class Origin:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        self.config = read_object(path / CONFIG)
         self.headers = {
             file.name.removesuffix(".json"): file.read_bytes() for file in sorted((path / HEADERS).iterdir())
         }

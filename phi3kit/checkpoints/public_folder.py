@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from phi3kit.checkpoints.copying import equal
 from phi3kit.checkpoints.layouts import doubled, layout_of_config
 from phi3kit.errors import UserError
 from phi3kit.families import Layout, Part
+from phi3kit.json_files import read_object
 from phi3kit.model import Decoder
 from phi3kit.model.load import build_net
 from phi3kit.model.stored import Stored, open_stored
@@ -68,13 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} is no checkpoint folder: it has no {CONFIG}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds a {type(config).__name__}; an object is expected")
-    return config
+    return read_object(path)
 
 
 def _weights(folder: Path) -> Stored:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from phi3kit.checkpoints.added_tokens import with_neighbours
 from phi3kit.checkpoints.door import compare_templates
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
@@ -44,7 +45,9 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
 def read_and_compare(folder: Path, vocab_size: int) -> tuple[Tokenizer | None, list[str]]:
     """As `read_tokenizer`; and how its chat template compares with ours, in lines."""
     if (folder / JSON).is_file():
-        tokenizer: Tokenizer = HuggingFaceTokenizer(str(folder / JSON))
+        alone = HuggingFaceTokenizer(str(folder / JSON))
+        content = with_neighbours(alone.content, folder, vocab_size)
+        tokenizer: Tokenizer = alone if content == alone.content else HuggingFaceTokenizer.from_content(content)
     elif (folder / RANKS).is_file():
         tokenizer = Cl100kTokenizer(str(folder / RANKS))
     else:

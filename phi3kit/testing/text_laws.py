@@ -45,8 +45,9 @@ def _ids_fit(tokenizer: Tokenizer) -> None:
     outside = sorted(i for i in ids if not 0 <= i < size)
     require(not outside, "every id is below vocab_size", f"{outside[:3]} with vocab_size {size}")
     require(len(set(special.values())) == len(special), "special tokens have distinct ids", f"{dict(special)}")
-    stray = sorted(tokenizer.swallows_space_after - special.keys())
-    require(not stray, "only special tokens swallow spaces", f"{stray} are not special")
+    swallow = tokenizer.swallows_space_after | tokenizer.swallows_space_before
+    stray = sorted(swallow - special.keys() - tokenizer.words.keys())
+    require(not stray, "only special tokens and words swallow spaces", f"{stray} are neither")
     for name, number in special.items():
         back = tokenizer.decode([number])
         require(back == name, "a special id is decoded to its name", f"{number} became {back!r}, not {name!r}")

@@ -17,6 +17,7 @@ import tiktoken
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
+from phi3kit.text.characters import half_character
 
 FILE = "cl100k_base.tiktoken"
 
@@ -93,10 +94,14 @@ class Cl100kTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; special tokens in it are text like any other."""
+        if (complaint := half_character(text)) is not None:  # which tiktoken would put U+FFFD for
+            raise complaint
         return self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on several threads."""
+        if (complaint := next(filter(None, map(half_character, texts)), None)) is not None:
+            raise complaint
         return self._encoding.encode_ordinary_batch(list(texts))
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -1,7 +1,7 @@
 """Any byte-complete BPE `tokenizer.json`: Phi-3's own, or one that `prepare` trained.
 
-Two encoders are made from the file: the whole one decodes, and one without the added tokens encodes, so that
-no text, whatever it says, yields a special id. Elsewhere both give the same ids.
+Text gives the ids that the `tokenizers` library gives it, words that were added to the vocabulary included. Special
+tokens are the exception: no text, whatever it says, yields one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import tokenizers
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
+from phi3kit.text import tokenizer_json
+from phi3kit.text.characters import half_character
 
 FILE = "tokenizer.json"
 
@@ -31,7 +33,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, file: str) -> None:
         try:
-            content = Path(file).read_text(encoding="utf-8")
+            content = Path(file).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {file!r}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -46,11 +48,29 @@ class HuggingFaceTokenizer(Tokenizer):
         return tokenizer
 
     def _build(self, content: str, name: str) -> None:
-        self._content = content
-        self._json = _parse(content, name)
-        self._special = {t["content"]: t["id"] for t in self._json["added_tokens"]}
-        self._name_of = {id: name for name, id in self._special.items()}
-        self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_added_tokens(self._json)))
+        self._content, self._name = content.removeprefix("\ufeff"), name
+        self._json = tokenizer_json.parse(content, name)
+        special, words = tokenizer_json.added_tokens(self._json)
+        self._special = {t["content"]: t["id"] for t in special}
+        self._words = {t["content"]: t["id"] for t in words}
+        self._plain = tokenizer_json.encoder(self._json, name)
+        self._instead = tokenizer_json.stand_ins(self._json) | tokenizer_json.moved_words(self._json, self._plain)
+        self._name_of = {t["id"]: t["content"] for t in (*special, *words) if t in special or not t.get("normalized")}
+        self._piece_of = {t["id"]: self._piece(t["content"]) for t in words if t.get("normalized")}
+
+    def _piece(self, word: str) -> str:
+        """A word that is matched in normalised text, as the decoder reads pieces."""
+        if "ByteLevel" in json.dumps(self._json.get("decoder")):
+            level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            return "".join(piece for piece, _ in level.pre_tokenize_str(word))
+        return self._plain.normalizer.normalize_str(word) if self._plain.normalizer else word
+
+    @cached_property
+    def _inside(self) -> tokenizers.Tokenizer:
+        """The encoder of text that follows a special token."""
+        if not tokenizer_json.begins_texts(self._json):
+            return self._plain
+        return tokenizer_json.encoder(self._json, self._name, inside=True)
 
     @property
     def content(self) -> str:
@@ -60,58 +80,87 @@ class HuggingFaceTokenizer(Tokenizer):
     @property
     def vocab_size(self) -> int:
         """Largest id + 1."""
-        return max([*self._json["model"]["vocab"].values(), *self._special.values()]) + 1
+        return max([*self._json["model"]["vocab"].values(), *self._special.values(), *self._words.values()]) + 1
 
     @property
     def special_tokens(self) -> Mapping[str, int]:
-        """The file's added tokens, whether it calls them special or not."""
+        """The file's special tokens, and those of the chat template whether it calls them special or not."""
         return self._special
+
+    @property
+    def words(self) -> Mapping[str, int]:
+        """The file's added tokens that are not special."""
+        return self._words
 
     @cached_property
     def swallows_space_after(self) -> frozenset[str]:
         """Added tokens with ``rstrip`` set: for Phi-3-mini (June 2024) every role token and ``<|end|>``."""
-        return frozenset(t["content"] for t in self._json["added_tokens"] if t["rstrip"])
+        return frozenset(t["content"] for t in self._json.get("added_tokens") or [] if t.get("rstrip"))
 
     @cached_property
     def swallows_space_before(self) -> frozenset[str]:
         """Added tokens with ``lstrip`` set, as phi-4's."""
-        return frozenset(t["content"] for t in self._json["added_tokens"] if t["lstrip"])
+        return frozenset(t["content"] for t in self._json.get("added_tokens") or [] if t.get("lstrip"))
 
     @cached_property
     def template_tokens(self) -> Mapping[str, int]:
         """Added tokens that are found in a text as it is written, before it is normalized."""
-        found = (t for t in self._json["added_tokens"] if t["special"] or not t["normalized"])
-        return {t["content"]: t["id"] for t in found}
+        return {name: id for id, name in self._name_of.items()}
 
     @property
     def opens_with(self) -> str | None:
         """The token the file's post-processor puts first (Phi-3-vision's ``<s>``)."""
-        template = (self._json.get("post_processor") or {}).get("single") or [{}]
-        return template[0].get("SpecialToken", {}).get("id")
+        return tokenizer_json.opens_with(self._json)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; special tokens in it are text like any other."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        """Ids of a text; special tokens in it are text like any other."""
+        return self._ids(self._plain, text)
+
+    def encode_after(self, text: str) -> list[int]:
+        """Ids of a text that follows a special token."""
+        return self._ids(self._inside, text)
+
+    def _ids(self, encoder: tokenizers.Tokenizer, text: str) -> list[int]:
+        try:
+            return self._replaced(encoder.encode(text, add_special_tokens=False).ids)
+        except TypeError as error:
+            raise half_character(text) or error from error
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+        try:
+            encoded = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise next(filter(None, map(half_character, texts)), error) from error
+        return [self._replaced(e.ids) for e in encoded]
+
+    def _replaced(self, ids: list[int]) -> list[int]:
+        if not self._instead:
+            return ids
+        return [new for id in ids for new in self._instead.get(id, (id,))]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. Special ids appear as their names; the text between two of them is decoded alone,
         as it was encoded."""
         parts: list[str] = []
-        run: list[int] = []  # ids since the last special one
+        run: list[int] = []  # ids since the last that has a name
         for id in ids:
             if id in self._name_of:
-                parts += [self._plain.decode(run), self._name_of[id]]
+                parts += [self._text(run, begins=not parts), self._name_of[id]]
                 run = []
             else:
                 run.append(id)
-        return "".join([*parts, self._plain.decode(run)])
+        return "".join([*parts, self._text(run, begins=not parts)])
+
+    def _text(self, run: list[int], begins: bool) -> str:
+        decoder = self._plain if begins else self._inside
+        if self._piece_of.keys().isdisjoint(run) or decoder.decoder is None:
+            return decoder.decode(run)
+        pieces = (self._piece_of.get(id) or decoder.id_to_token(id) for id in run)
+        return decoder.decoder.decode([piece for piece in pieces if piece is not None])
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, byte for byte as it was read."""
+        """Write tokenizer.json as it was read."""
         (folder / FILE).write_text(self._content, encoding="utf-8")
 
     @classmethod
@@ -124,34 +173,7 @@ class HuggingFaceTokenizer(Tokenizer):
         """Hash of the file's content, white space and the order of its keys aside."""
         return hashlib.sha256(json.dumps(self._json, sort_keys=True).encode()).hexdigest()
 
-
-def _parse(content: str, name: str) -> dict[str, Any]:
-    """The file as JSON, if it is a BPE that can represent every text."""
-    try:
-        parsed = json.loads(content)
-        kind, vocab = parsed["model"].get("type"), parsed["model"]["vocab"]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{name} is not a tokenizer.json: {error}") from error
-    if kind != "BPE":
-        raise UserError(f"{name} holds a {kind} model; Phi models use BPE, nothing else is supported")
-    alphabets = [tokenizers.pre_tokenizers.ByteLevel.alphabet(), {f"<0x{i:02X}>" for i in range(256)}]
-    if not any(vocab.keys() >= set(alphabet) for alphabet in alphabets):
-        raise UserError(f"{name} cannot represent every text: its vocabulary lacks some of the 256 bytes")
-    return parsed
-
-
-def _without_added_tokens(parsed: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizer unable to yield an added token: none to match, no merge and no whole word to it."""
-    added = {token["content"] for token in parsed["added_tokens"]}
-    model = parsed["model"]
-    merges = [m for m in model["merges"] if "".join(m.split(" ") if isinstance(m, str) else m) not in added]
-    unknown = model.get("unk_token")
-    vocab = {piece: id for piece, id in model["vocab"].items() if piece not in added or piece == unknown}
-    return {
-        **parsed,
-        "added_tokens": [],
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-        "model": {**model, "merges": merges, "vocab": vocab, "dropout": None},
-    }
+    @property
+    def parsed(self) -> Mapping[str, Any]:
+        """The file's content as JSON."""
+        return self._json

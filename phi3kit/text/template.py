@@ -16,7 +16,7 @@ Hugging Face's template also ends a finished conversation with ``<|endoftext|>``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: boo
     ids: list[int] = []
     supervised: list[bool] = []
     for segment in segments(messages, tokenizer, generation=generation):
-        new, is_supervised = encode_segment(segment, tokenizer)
+        new, is_supervised = encode_segment(segment, tokenizer, begins=not ids)
         ids += new
         supervised += is_supervised
     return Rendered(ids, supervised)
@@ -107,7 +107,6 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
 
         yield from written(messages, tokenizer, generation=generation)
         return
-    swallows = tokenizer.swallows_space_after
     before = ""  # the special token in front of the text to come
     if tokenizer.opens_with is not None:
         before = tokenizer.opens_with
@@ -117,21 +116,22 @@ def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: b
         if message.role == "system" and not message.content and not message.tools:
             continue
         _check_form(message, tokenizer)
-        yield from _text(text, before, swallows)
         role = f"<|{message.role}|>"
+        yield from _text(text, before, role, tokenizer)
         learns = message.role == "assistant" and message.learned
         yield Segment(role, special=True)
-        yield from _text(f"\n{message.content}", role, swallows, learned=learns)
+        after = TOOL if message.tools else END
+        yield from _text(f"\n{message.content}", role, after, tokenizer, learned=learns)
         if message.tools:
             yield Segment(TOOL, special=True)
-            yield from _text(json.dumps(list(message.tools), ensure_ascii=False), TOOL, swallows)
+            yield from _text(json.dumps(list(message.tools), ensure_ascii=False), TOOL, TOOL_END, tokenizer)
             yield Segment(TOOL_END, special=True)
         yield Segment(END, special=True, learned=((0, len(END)),) if learns else ())
         before, text = END, "\n"
-    yield from _text(text, before, swallows)
+    yield from _text(text, before, "<|assistant|>" if generation else "", tokenizer)
     if generation:
         yield Segment(ASSISTANT, special=True)
-        yield from _text("\n", ASSISTANT, swallows)
+        yield from _text("\n", ASSISTANT, "", tokenizer)
 
 
 def _check_form(message: Message, tokenizer: Tokenizer) -> None:
@@ -152,33 +152,43 @@ def _check_form(message: Message, tokenizer: Tokenizer) -> None:
         )
 
 
-def _text(text: str, before: str, swallows: frozenset[str], *, learned: bool = False) -> Iterator[Segment]:
-    """The text after the special token `before`, if anything is left of it; the template's newline is not learned."""
-    left = text.lstrip(WHITE_SPACE) if before in swallows else text
+def _text(text: str, before: str, after: str, tokenizer: Tokenizer, *, learned: bool = False) -> Iterator[Segment]:
+    """The text between the special tokens `before` and `after`, if anything is left of it; the template's newline is
+    not learned."""
+    left = text.lstrip(WHITE_SPACE) if before in tokenizer.swallows_space_after else text
+    newline = int(left == text)
+    left = left.rstrip(WHITE_SPACE) if after in tokenizer.swallows_space_before else left
     if left:
-        yield Segment(left, special=False, learned=((int(left == text), len(left)),) if learned else ())
+        yield Segment(left, special=False, learned=((newline, len(left)),) if learned else ())
 
 
-def encode_segment(segment: Segment, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def encode_segment(segment: Segment, tokenizer: Tokenizer, *, begins: bool = False) -> tuple[list[int], list[bool]]:
     """Ids of a segment, and whether each is supervised. A token that holds the end of the template's text and the
-    beginning of an answer's is."""
+    beginning of an answer's is.
+
+    Args:
+        segment: what to encode.
+        tokenizer: by what.
+        begins: nothing is in front of it.
+    """
     if segment.special:
         return [_id(segment.text, tokenizer)], [segment.supervised]
-    ids = tokenizer.encode(segment.text)
+    encode = tokenizer.encode if begins else tokenizer.encode_after
+    ids = encode(segment.text)
     supervised = [False] * len(ids)
     for begin, end in segment.learned:
-        for place in range(_ids_before(begin, segment.text, ids, tokenizer), len(ids)):
+        for place in range(_ids_before(begin, segment.text, ids, encode), len(ids)):
             supervised[place] = True
-        for place in range(_ids_before(end, segment.text, ids, tokenizer), len(ids)):
+        for place in range(_ids_before(end, segment.text, ids, encode), len(ids)):
             supervised[place] = False
     return ids, supervised
 
 
-def _ids_before(place: int, text: str, ids: list[int], tokenizer: Tokenizer) -> int:
+def _ids_before(place: int, text: str, ids: list[int], encode: Callable[[str], list[int]]) -> int:
     """How many of a text's ids are those of its beginning alone."""
     if place == len(text):
         return len(ids)
-    beginning = tokenizer.encode(text[:place]) if place else []
+    beginning = encode(text[:place]) if place else []
     same = 0
     while same < min(len(beginning), len(ids)) and beginning[same] == ids[same]:
         same += 1

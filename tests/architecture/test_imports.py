@@ -26,7 +26,7 @@ FOUNDATIONS = {
     *("", "families", "records", "hookspecs", "plugins", "recipe", "recipe_errors", "errors"),
     *("layers", "recipe_file"),
     *("torchvision_ops", "lazy_torchmetrics", "native_output", "bundle", "opened", "executorch_ops"),
-    "executorch_runtime",
+    *("executorch_runtime", "json_files"),
 }
 LEVELS = [
     {"": FOUNDATIONS},

@@ -74,13 +74,15 @@ def image_order(texts: Sequence[str], images: int) -> list[int]:
 
 
 def encode_pictured(
-    text: str, lengths: Sequence[int], tokenizer: Tokenizer, bos_after_image: bool = False
+    text: str, lengths: Sequence[int], tokenizer: Tokenizer, bos_after_image: bool = False, *, alone: bool = False
 ) -> Iterator[int]:
-    """Ids of a text with tags."""
+    """Ids of a text with tags, which stands `alone` or follows a special token. As in the public processor, what
+    follows an image is encoded as a text alone."""
     after = tokenizer.opens_with if bos_after_image else None
     for place, piece in enumerate(TAG.split(text)):  # text, number, text, number, …, text
         if place % 2 == 0:
-            yield from tokenizer.encode(piece) if piece else ()
+            encode = tokenizer.encode if alone or place else tokenizer.encode_after
+            yield from encode(piece) if piece else ()
             continue
         yield from [-int(piece)] * lengths[int(piece) - 1]
         if after is not None:

@@ -82,7 +82,8 @@ class ImageTextBatches(Batches):
         images = [file.parent / name for name in names]
         try:
             order = image_order([text], len(images))
-            ids = list(encode_pictured(text, lengths_of(images, self.hd), self.tokenizer, self.bos_after_image))
+            lengths = lengths_of(images, self.hd)
+            ids = list(encode_pictured(text, lengths, self.tokenizer, self.bos_after_image, alone=True))
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
         special = self.tokenizer.special_tokens
