@@ -18,6 +18,7 @@ import yaml
 from phi3kit.checkpoints.chat_files import MORE as TEMPLATES
 from phi3kit.checkpoints.public_folder import CONFIG, PICKLED, PublicFolder
 from phi3kit.json_files import read_object
+from phi3kit.model.public_config import ORIGINAL, ROTATION, rotated
 from phi3kit.model.stored import Stored
 from phi3kit.model.tensor_file import Form, forms_in, read
 
@@ -82,6 +83,12 @@ class Origin:
         """The tensors of each file, in their order."""
         return {file: list(forms_in(header)) for file, header in self.headers.items()}
 
+    @property
+    def knows_longrope(self) -> bool:
+        """Whether nothing beside the weights is code that reads only ``su``, LongRoPE's name of April 2024."""
+        code = [path.read_text(encoding="utf-8", errors="replace") for path in self.path.glob("*.py")]
+        return not any("rope_scaling" in text and '"su"' in text for text in code) or any("longrope" in t for t in code)
+
     def copy_files(self, out: Path) -> None:
         """Copy what was beside the weights."""
         for path in self.path.iterdir():
@@ -110,18 +117,27 @@ def _ancestors(run: Path) -> Iterator[Path]:
         run = Path(start)
 
 
-def changed_config(carried: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def changed_config(
+    carried: dict[str, Any], before: dict[str, Any], now: dict[str, Any], *, renamed: bool = False
+) -> dict[str, Any]:
     """A carried config.json with the fields that differ between two nets; everything else stays as it was.
 
     Args:
         carried: as it was read.
         before: what the layout writes for the net that was read.
         now: what it writes for the net to write.
+        renamed: call LongRoPE by today's name, where the config has that of April 2024.
     """
     config = dict(carried)
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             config[name] = now.get(name)
-    if before.get("rope_scaling") != now.get("rope_scaling"):
-        config.pop("rope_parameters", None)  # transformers 5's name of the same
-    return {name: value for name, value in config.items() if name in carried or name in now}
+    config = {name: value for name, value in config.items() if name in carried or name in now}
+    turned = any(before.get(name) != now.get(name) for name in (*ROTATION, ORIGINAL))
+    return rotated(config, now) if turned or (renamed and _is_su(carried)) else config
+
+
+def _is_su(config: dict[str, Any]) -> bool:
+    """Whether a config says LongRoPE by the name of April 2024, which transformers 5 does not open."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    return "su" in (rope.get("type"), rope.get("rope_type"))

@@ -152,7 +152,8 @@ class Outward(Conversion):
             return {**now, **unknown, **ids, "torch_dtype": dtype}
         before = self.layout.config(whole_section(self.layout.net(self.origin.config)))
         assert before is not None
-        config = changed_config(self.origin.config, before, now) | ids
+        renamed = self.origin.knows_longrope
+        config = changed_config(self.origin.config, before, now, renamed=renamed) | ids
         key = "dtype" if "dtype" in config else "torch_dtype"
         return config if self._as_it_was() else config | {key: dtype}
 

@@ -17,6 +17,8 @@ from phi3kit.records import Dims
 
 Config = Mapping[str, Any]
 LONGROPE = ("longrope", "su", "yarn")  # transformers' Phi3Config reads the older names as longrope
+ROTATION = ("rope_theta", "rope_embedding_base", "partial_rotary_factor", "rope_scaling", "rope_parameters")
+ORIGINAL = "original_max_position_embeddings"
 
 
 def integer(config: Config, name: str, default: int | None = None) -> int:
@@ -96,11 +98,15 @@ def dims_config(dims: Dims) -> dict[str, Any]:
 
 
 def rope_fields(config: Config) -> dict[str, Any]:
-    """What a config says about rotation, from ``rope_scaling`` (transformers 4) or ``rope_parameters`` (5)."""
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    """What a config says about rotation, in ``rope_scaling`` (transformers 4) or ``rope_parameters`` (5).
+
+    Where both are there, transformers 5 reads the first; what it lacks is looked for beside it, then in the other.
+    """
+    other = config.get("rope_parameters") or {}
+    rope = {**(config.get("rope_scaling") or other)}
     kind = rope.get("rope_type") or rope.get("type") or "default"
     for name, default in (("rope_theta", 10000.0), ("partial_rotary_factor", 1.0)):
-        rope[name] = number(rope, name, number(config, name, default))
+        rope[name] = number(rope, name, number(config, name, number(other, name, default)))
     # a field outside has precedence (transformers' standardize_rope_params); 4096 is Phi3Config's default
     original = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
     return {**rope, "kind": kind, "original_max_position_embeddings": original or 4096}
@@ -165,6 +171,26 @@ def position_config(position: Mapping[str, Any]) -> dict[str, Any] | None:
     if scales != {None}:
         scaling["attention_factor"] = scales.pop()
     return {**fields, "original_max_position_embeddings": options["original_context"], "rope_scaling": scaling}
+
+
+def rotated(carried: Config, now: Config) -> dict[str, Any]:
+    """A carried config.json that turns as the net to write does, under every name that it had.
+
+    transformers 5 has all of it in ``rope_parameters``; where both are there it reads ``rope_scaling`` first, with the
+    fields beside it. So both say the same.
+
+    Args:
+        carried: as it was read.
+        now: what the layout writes for the net to write.
+    """
+    said = {name: now[name] for name in (*ROTATION, ORIGINAL) if name in now}
+    if "rope_parameters" in carried and "rope_theta" in now:
+        scaling = dict(now.get("rope_scaling") or {"type": "default"})
+        whole = {"rope_type": scaling.pop("type"), **scaling}
+        whole |= {name: now[name] for name in ("rope_theta", "partial_rotary_factor") if name in now}
+        said["rope_parameters"] = whole | ({ORIGINAL: now[ORIGINAL]} if now.get("rope_scaling") else {})
+    config = {**carried, **said}
+    return {name: value for name, value in config.items() if name in said or name not in (*ROTATION, ORIGINAL)}
 
 
 def window_of(config: Config) -> int | None:

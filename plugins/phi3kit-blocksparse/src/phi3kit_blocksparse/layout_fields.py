@@ -114,7 +114,7 @@ def position_config(position: Mapping[str, Any], dims: Dims) -> dict[str, Any] |
         return fields
     use, original = options.get("use", "auto"), options["original_context"]
     short, long = ("short", "long") if use == "auto" else (use, use)
-    scaling = {"type": "su", "short_factor": options[f"{short}_factor"], "long_factor": options[f"{long}_factor"]}
+    scaling = {"type": "longrope", "short_factor": options[f"{short}_factor"], "long_factor": options[f"{long}_factor"]}
     usual = magnitude(dims.context, original)
     for theirs, ours in (("short_mscale", short), ("long_mscale", long)):
         scale = options.get(f"{ours}_mscale")

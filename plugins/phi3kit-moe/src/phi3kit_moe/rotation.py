@@ -19,14 +19,14 @@ SCALES, LISTS = ("short_mscale", "long_mscale"), ("short_factor", "long_factor")
 
 def position_section(config: Mapping[str, Any]) -> dict[str, Any]:
     """The ``position:`` of a net."""
-    given = {**config, **(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    theta = public.number(given, "rope_theta")  # a class default of 1e6 is not the model's 1e4
     rope = public.rope_fields(config)
+    said = any("rope_theta" in (config.get(name) or {}) for name in ("rope_scaling", "rope_parameters"))
+    theta = public.number(rope if said else config, "rope_theta")  # a class default of 1e6 is not the model's 1e4
     if rope["partial_rotary_factor"] != 1.0:
         raise UserError(f"config.json: partial_rotary_factor is {rope['partial_rotary_factor']}; PhiMoE rotates all")
     if rope["kind"] == "default":
         return {"class_path": "RoPE", "init_args": {"theta": theta}}
-    if rope["kind"] != "longrope":
+    if rope["kind"] not in ("longrope", "su"):
         raise UserError(f"config.json: rope type {rope['kind']!r} is not known; PhiMoE has default or longrope")
     options = {name: public.numbers(rope, name) for name in LISTS}
     scales = {name: public.number(rope, name) for name in SCALES}
