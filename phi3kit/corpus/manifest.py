@@ -44,6 +44,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
         "synthesis": _synthesis(plan),
         **{kind: plan.chats.counts()[0][kind] for kind in ("chat", "preferences")},
+        "chat_files": plan.chats.counts()[0]["files"],
         "left_out_of_chats": _left_out(plan),
         "benchmarks": _benchmarks(plan),
         "steps": list(_steps(plan)),
@@ -170,6 +171,7 @@ def headline(manifest: dict[str, Any]) -> list[str]:
     for source, about in manifest.get("unreadable", {}).items():
         n = about["documents"]
         lines.append(f"{source}: {n} cannot be read, {'the first' if n > 1 else 'which is'}: {about['first']}")
+    lines += _of_chat_files(manifest["chat_files"])
     refused = manifest["synthesis"]["refused"].items()
     if refused:
         lines.append(f"not made: {', '.join(f'{n} × {reason}' for reason, n in list(refused)[:4])}")
@@ -181,3 +183,12 @@ def headline(manifest: dict[str, Any]) -> list[str]:
             lines.append(f"{kind}: " + ", ".join(f"{split} {n}" for split, n in manifest[kind].items()))
     lines.append(f"tokenizer: {manifest['tokenizer']['class']} of {manifest['tokenizer']['vocab_size']} ids")
     return lines
+
+
+def _of_chat_files(files: dict[str, Any]) -> Iterable[str]:
+    """What of the files of chats is not used."""
+    for file, about in files.items():
+        if n := about["unreadable"]:
+            yield f"{file}: {n} of {about['rows']} rows cannot be used and are left out, the first: {about['first'][0]}"
+        if unused := about["unused_fields"]:
+            yield f"{file}: fields that are not used: " + ", ".join(f"{name} ({n} rows)" for name, n in unused.items())

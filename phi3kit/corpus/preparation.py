@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, Literal, final
 
+from phi3kit.corpus.chats import ChatFile
 from phi3kit.corpus.engine.executors import Local
 from phi3kit.corpus.engine.store import Store
 from phi3kit.corpus.manifest import headline, manifest_of
@@ -116,6 +118,13 @@ class Preparation:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"two sources are called {twice[0]!r}; give each a name of its own")
 
+    def _glance_at_chats(self) -> None:
+        """Raise `UserError` for files of chats that are not there or of an unknown shape, before the work begins."""
+        with chdir(self.folder):
+            for maker in (*self.conversations, *self.preferences):
+                if isinstance(maker, ChatFile):
+                    maker.glance()
+
     def run(self, out: Path, progress: Progress) -> dict[str, Any]:
         """Make the folder `out`, replacing one made before; return its manifest.
 
@@ -124,6 +133,7 @@ class Preparation:
         """
         if out.exists() and not (out / MANIFEST).is_file():
             raise UserError(f"{out} exists and `prepare` did not make it; choose another `out`")
+        self._glance_at_chats()
         store = Store(out.absolute().with_name(f"{out.name}.stages"), self.executor, progress)
         partial = out.with_name(f"{out.name}.partial")
         try:

@@ -17,7 +17,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     n = 0
     with path.open("w", encoding="utf-8") as stream:
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
             n += 1
     return n
 
@@ -40,7 +40,7 @@ def write_splits(folder: Path, rows: Iterable[tuple[dict[str, Any], dict[str, An
     """
     splits: dict[str, list[dict[str, Any]]] = {}
     for metadata, row in rows:
-        split = str(metadata.get("split", "train"))
+        split = str(metadata.get("split") or "train")
         if not re.fullmatch(r"[\w-]+", split):
             raise UserError(f"{row['id']}: the split {split!r} cannot name a file; use letters and digits")
         splits.setdefault(split, []).append(row)
@@ -65,7 +65,7 @@ class RowWriter:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row."""
-        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()

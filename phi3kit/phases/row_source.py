@@ -6,7 +6,7 @@ and most rows stay on their side when others are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, final
@@ -46,7 +46,7 @@ class RowSource:
 
     def __init__(
         self,
-        read: Callable[[Path, Tally, Dialect], Sequence[Record]],
+        read: Callable[[Path, Tally, Dialect], Iterator[Record]],
         train: Path,
         heldout: Path | None,
         holdout: float,

@@ -30,7 +30,7 @@ def read_conversations(
 
     Raises `UserError` with file and line of a row that cannot be used, or, with `unreadable` "skip", where most cannot.
     """
-    return _said(conversations_of(path, tally := Tally(path, unreadable), dialect), tally)
+    return _said(list(conversations_of(path, tally := Tally(path, unreadable), dialect)), tally)
 
 
 def read_preferences(path: Path, unreadable: Unreadable = "stop", dialect: Dialect | None = None) -> list[Preference]:
@@ -38,17 +38,17 @@ def read_preferences(path: Path, unreadable: Unreadable = "stop", dialect: Diale
 
     Says and raises what `read_conversations` does.
     """
-    return _said(preferences_of(path, tally := Tally(path, unreadable), dialect), tally)
+    return _said(list(preferences_of(path, tally := Tally(path, unreadable), dialect)), tally)
 
 
-def conversations_of(path: Path, tally: Tally, dialect: Dialect | None = None) -> list[Conversation]:
+def conversations_of(path: Path, tally: Tally, dialect: Dialect | None = None) -> Iterator[Conversation]:
     """Conversations of a file or folder, in order, counted and not said. Raises as `read_conversations` does."""
-    return list(_read(path, conversation_of, tally, dialect or Dialect()))
+    return _read(path, conversation_of, tally, dialect or Dialect())
 
 
-def preferences_of(path: Path, tally: Tally, dialect: Dialect | None = None) -> list[Preference]:
+def preferences_of(path: Path, tally: Tally, dialect: Dialect | None = None) -> Iterator[Preference]:
     """Preferences of a file or folder, in order, counted and not said. Raises as `read_conversations` does."""
-    return list(_read(path, preference_of, tally, dialect or Dialect()))
+    return _read(path, preference_of, tally, dialect or Dialect())
 
 
 def _said(rows: list[T], tally: Tally) -> list[T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from phi3kit.errors import UserError
 
@@ -57,6 +57,11 @@ class Tally:
         """Which fields are not used, in a line; "" where all are."""
         fields = ", ".join(f"{name} ({count} rows)" for name, count in self.unused.most_common())
         return f"{self.path}: fields that are not used: {fields}" if fields else ""
+
+    def counts(self) -> dict[str, Any]:
+        """The numbers for a report, with the places of the first rows that cannot be used."""
+        first = {"first": [f"{place}: {why}" for place, why in self.first]} if self.bad else {}
+        return {"rows": self.rows, "unreadable": self.bad, **first, "unused_fields": dict(self.unused.most_common())}
 
     def lines(self) -> list[str]:
         """What people should know."""

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from phi3kit.corpus.chats import ChatFile
 from phi3kit.corpus.engine.stage import File, Stage
 from phi3kit.corpus.minhash import MinHash
 from phi3kit.corpus.near_duplicates import near_duplicates, write_signatures
@@ -69,7 +70,10 @@ class Chats(Stage):
                 rows = self._scored(clean.of(only(kind, self._made(makers))))
                 counts[name], counts["repeated"][name] = self._once(folder, name, rows, row_of, rejected)
                 counts["contaminated"][name] = clean.dropped
-        return counts | {"hits": screen.counts, "refused": refused_by([*self.conversations, *self.preferences])}
+        makers = [*self.conversations, *self.preferences]
+        files = [maker.tally() for maker in makers if isinstance(maker, ChatFile)]
+        counts["files"] = {str(tally.path): tally.counts() for tally in files if tally.rows}
+        return counts | {"hits": screen.counts, "refused": refused_by(makers)}
 
     def _once(
         self,
