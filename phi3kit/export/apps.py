@@ -86,7 +86,9 @@ What to expect:
 
 * The first question after each start of the app has Llama 3's system header in front of it, as plain text; no setting
   removes it. The answer to it may suffer; send something unimportant first. `mobile/bundle.md` has a Phi type to add.
-* Each answer ends with a visible `<|end|>`. The format above begins with one, since the runner has not read it.
+* Each answer ends with a visible `{
+        about["stop"]["tokens"][0]
+    }`. The format above begins with one, since the runner has not read it.
 * After {limit} tokens in all, questions get no answer: clear the chat.
 * "Model load failure": the runtime is too old, a file is cut short (compare the sha256), or memory is short.{
         _text_only(about)

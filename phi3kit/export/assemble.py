@@ -18,7 +18,8 @@ from phi3kit.families import Tokenizer
 from phi3kit.model import LongRoPE
 from phi3kit.model.source import Source
 from phi3kit.model.stored import weight_files
-from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
+from phi3kit.text.device import device_tokenizer
+from phi3kit.text.device_template import device_tokenizer_config, template
 from phi3kit.text.template import stop_ids, stop_tokens
 
 PREFIX = "phi4_"  # an iOS demo app, etLLM, chooses the Phi template by it, and exits on a prefix it does not know

@@ -9,7 +9,7 @@ from typing import Any
 from phi3kit.families import Tokenizer
 from phi3kit.native_output import silenced
 from phi3kit.records import Message
-from phi3kit.text.device import CONTENT, template
+from phi3kit.text.device_template import CONTENT, template
 from phi3kit.text.template import WHITE_SPACE, render
 
 

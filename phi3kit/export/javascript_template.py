@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from phi3kit.families import Tokenizer
 from phi3kit.native_output import silenced
 from phi3kit.records import Message, Role
-from phi3kit.text.template import END, render
+from phi3kit.text.device_template import template as pieces_of
+from phi3kit.text.template import render, stop_tokens
 
 PACKAGE = "@huggingface/jinja"
 SECONDS = 60  # that Node.js may take
@@ -73,10 +74,11 @@ def check_chat_template(
         ``faults``: what is wrong, one line each.
     """
     content = json.loads(config.read_text(encoding="utf-8"))
-    faults = [f"{config.name}: {fault}" for fault in _lacks(content)]
+    faults = [f"{config.name}: {fault}" for fault in _lacks(content, stop_tokens(tokenizer)[0])]
     if faults:
         return {"conversations": 0, "renderings": 0, "renderers": [], "not_run": "", "faults": faults}
-    chats = list(_chats([text for text in texts if not any(name in text for name in tokenizer.special_tokens)]))
+    plain = [text for text in texts if not any(name in text for name in tokenizer.template_tokens)]
+    chats = list(_chats(plain, systems="system" in pieces_of(tokenizer)))
     asked = list(_asked(chats))
     told = [([{"role": m.role, "content": m.content} for m in chats[a.chat][: a.messages]], a.ask) for a in asked]
     python, javascript = (render_in(content["chat_template"], told) for render_in in (in_python, in_javascript))
@@ -122,20 +124,22 @@ def in_javascript(template: str, told: Sequence[tuple[list[dict[str, str]], bool
     return Answer(renderer, answer.get("texts", []), error=answer.get("error", ""))
 
 
-def _lacks(content: Mapping[str, Any]) -> Iterator[str]:
+def _lacks(content: Mapping[str, Any], end: str) -> Iterator[str]:
     """What react-native-executorch does not load without, and what it shows if it is another."""
     if not isinstance(content.get("chat_template"), str):
         yield "chat_template is no text"
-    if content.get("eos_token") != END:
-        yield f"eos_token is {content.get('eos_token')!r}, not {END!r}: apps would show the token that ends an answer"
+    if content.get("eos_token") != end:
+        yield f"eos_token is {content.get('eos_token')!r}, not {end!r}: apps would show the token that ends an answer"
 
 
-def _chats(texts: Sequence[str]) -> Iterator[list[Message]]:
-    """Conversations of all texts: three questions and two answers each, every other one with a system message."""
+def _chats(texts: Sequence[str], systems: bool) -> Iterator[list[Message]]:
+    """Conversations of all texts: three questions and two answers each, every other one with a system message, where
+    the model has any."""
     for start in range(0, len(texts), len(TURNS)):
         some = texts[start : start + len(TURNS)]
         turns = [Message(role, text) for role, text in zip(TURNS, some, strict=False)]
-        yield [Message("system", ["Be brief.", ""][start // len(TURNS) // 2 % 2]), *turns] if start % 2 else turns
+        system = Message("system", ["Be brief.", ""][start // len(TURNS) // 2 % 2])
+        yield [system, *turns] if start % 2 and systems else turns
 
 
 def _asked(chats: Sequence[Sequence[Message]]) -> Iterator[Asked]:

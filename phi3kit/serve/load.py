@@ -10,7 +10,8 @@ from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.model.engine import Engine, NetEngine
 from phi3kit.serve.bundle_engine import BundleEngine
-from phi3kit.text import HuggingFaceTokenizer, load_tokenizer
+from phi3kit.text import load_tokenizer
+from phi3kit.text.device_template import tokenizer_of_bundle
 
 
 def load(path: Path, on_rebuild: Callable[[int], None] | None = None) -> tuple[Engine, Tokenizer]:
@@ -27,7 +28,7 @@ def load(path: Path, on_rebuild: Callable[[int], None] | None = None) -> tuple[E
         raise UserError(f"there is no folder {path}; give a run or a bundle")
     if bundle.is_bundle(path):
         found = bundle.read(path)
-        return BundleEngine(found.model), HuggingFaceTokenizer(str(found.tokenizer))
+        return BundleEngine(found.model), tokenizer_of_bundle(found.about, path)
     from phi3kit.model.load import check_run, load_run
 
     if (path / "config.yaml").is_file():

@@ -87,6 +87,7 @@ def read_order(recipe: Recipe) -> Order:
     """Check and open everything the recipe names. Raises `UserError`."""
     from phi3kit.export import XNNPACK, assemble, workplace
     from phi3kit.text import read_conversations
+    from phi3kit.text.device_template import template
 
     config, objects = recipe.config, recipe.instantiate()
     if config.get("name") is None:
@@ -101,10 +102,15 @@ def read_order(recipe: Recipe) -> Order:
     cache = _checked_cache(config, source, quantizer, backend)
     if note := trained_otherwise(source.path, quantizer):
         print(f"note: {note}", flush=True)
+    tokenizer = tokenizer_of(source, config.tokenizer)
+    pieces = template(tokenizer)
+    if tokenizer.chat_form is not None:
+        known = "" if "system" in pieces else "; it has no system turns that an app could add"
+        print(f"note: conversations are written and answers end as the model was trained{known}", flush=True)
     size = min(BLOCK, config.context or source.net.dims.context)
     return Order(
         source=source,
-        tokenizer=tokenizer_of(source, config.tokenizer),
+        tokenizer=tokenizer,
         quantizer=quantizer,
         backend=backend,
         context=config.context,

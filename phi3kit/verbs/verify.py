@@ -202,10 +202,10 @@ def _origin(found: Bundle, run: Path | None) -> tuple[Program | None, Tokenizer,
     """The quantized net made again as the recipe says, the tokenizer to compare with, and why there is no net if there
     is none."""
     from phi3kit.export.assemble import hash_of_files
-    from phi3kit.text import HuggingFaceTokenizer
+    from phi3kit.text.device_template import tokenizer_of_bundle
     from phi3kit.verbs.export import quantized
 
-    own, origin = HuggingFaceTokenizer(str(found.tokenizer)), found.about["origin"]
+    own, origin = tokenizer_of_bundle(found.about, found.folder), found.about["origin"]
     recipe = yaml.safe_load(origin["export"])
     if run is not None and not run.is_dir():
         raise UserError(f"--run: there is no run at {run}")

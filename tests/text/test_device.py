@@ -15,7 +15,8 @@ from phi3kit.records import Message
 from phi3kit.testing import tiny
 from phi3kit.text import Cl100kTokenizer, HuggingFaceTokenizer, render
 from phi3kit.text.cl100k import PATTERN
-from phi3kit.text.device import device_tokenizer, device_tokenizer_config, template
+from phi3kit.text.device import device_tokenizer
+from phi3kit.text.device_template import device_tokenizer_config, template
 from phi3kit.text.ranks import bpe_of_ranks
 from phi3kit.text.template import segments
 
