@@ -415,6 +415,10 @@ class Extractor(Family, ABC):
     def extract(self, content: bytes, name: str) -> str:
         """Text of one file. Raises `phi3kit.UserError` naming the file when it cannot be read."""
 
+    def extract_as(self, content: bytes, name: str, charset: str) -> str:
+        """Text of one file whose charset something else than the file says, as a server does. Default: `extract`."""
+        return self.extract(content, name)
+
 
 class Reader(Family, ABC):
     """Yields documents.

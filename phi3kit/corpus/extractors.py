@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import final
 
+from phi3kit.corpus.charsets import decoded
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor
 
@@ -44,14 +47,20 @@ class HTML(Extractor):
 
     def extract(self, content: bytes, name: str) -> str:
         """The text; empty when the page has none."""
+        return self.extract_as(content, name, "")
+
+    def extract_as(self, content: bytes, name: str, charset: str) -> str:
+        """The text of a page whose server said in which charset it is."""
         import trafilatura
+        from trafilatura.utils import detect_encoding
 
         with within(self.timeout, name):
-            tree = trafilatura.load_html(content)
+            page = decoded(unpacked(content), charset, detect_encoding)
+            tree = trafilatura.load_html(page)
             if tree is None:
                 raise UserError(f"{name} is not HTML")
             main = trafilatura.extract(tree, include_comments=False, include_tables=self.tables)
-            return f"{main or trafilatura.html2txt(content)}\n"
+            return f"{main or trafilatura.html2txt(page)}\n"
 
 
 @final
@@ -70,11 +79,18 @@ class FastHTML(Extractor):
 
     def extract(self, content: bytes, name: str) -> str:
         """The text; empty when the page has none."""
+        return self.extract_as(content, name, "")
+
+    def extract_as(self, content: bytes, name: str, charset: str) -> str:
+        """The text of a page whose server said in which charset it is."""
         from resiliparse.extract.html2text import extract_plain_text
-        from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+        from resiliparse.parse.encoding import detect_encoding
+
+        def guess(page: bytes) -> list[str]:
+            return [detect_encoding(page, html5_compatible=False) or ""]
 
         with within(self.timeout, name):
-            page = bytes_to_str(content, detect_encoding(content) or "utf-8")
+            page = decoded(unpacked(content), charset, guess)
             text = extract_plain_text(
                 page, main_content=True, links=self.links, comments=self.comments, alt_texts=False, noscript=False
             )
@@ -95,6 +111,14 @@ def _probe(module: str, packages: str, extractor: Extractor) -> None:
         ) from error
     if "harbour" not in extractor.extract(PAGE, "a simple page"):
         raise UserError(f"{module} finds no text in a simple page; pip install --upgrade {packages}")
+
+
+def unpacked(content: bytes) -> bytes:
+    """A page as it is, or unpacked where it is packed by gzip."""
+    try:
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b\x08") else content
+    except (OSError, EOFError, zlib.error):
+        return content
 
 
 TIMED_OUT = "took too long"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
+from phi3kit.corpus.charsets import charset_in
 from phi3kit.corpus.extractors import HTML
 from phi3kit.corpus.files import UNREADABLE, WHOLE, each_file, find
 from phi3kit.corpus.parts import Divisible, Part
@@ -14,6 +16,7 @@ from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
 
+FOUND = ("200", "203")  # 203: as another server has it
 PAGES = ("text/html", "application/xhtml+xml")
 
 
@@ -21,7 +24,8 @@ PAGES = ("text/html", "application/xhtml+xml")
 class WARC(Reader, Divisible):
     """Each HTML page of web archives (.warc, .warc.gz) is a document, under its record's id.
 
-    A page that has no readable text is listed among the rejected.
+    Pages are what servers answered with status 200: neither errors nor redirects. One that has no readable text is
+    listed among the rejected.
 
     Args:
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
@@ -70,7 +74,7 @@ class WARC(Reader, Divisible):
             with file.open("rb") as stream:
                 stream.seek(part.start)
                 for number, record in enumerate(islice(ArchiveIterator(stream), part.records), start=part.before + 1):
-                    if record.rec_type == "response" and _is_page(record):
+                    if _is_page(record):
                         yield self._document(record, f"{name}:{number}", f"{file}, record {number}")
         except (ArchiveLoadFailed, OSError, EOFError) as error:
             raise UserError(f"{file} is not readable as WARC: {error}") from error
@@ -79,13 +83,58 @@ class WARC(Reader, Divisible):
         url, date = (record.rec_headers.get_header(f"WARC-{key}") for key in ("Target-URI", "Date"))
         metadata = {"url": url or "", "date": date or ""}
         try:
-            text = self.extractor.extract(record.content_stream().read(), url or place)
+            charset = charset_in(_header(record, "Content-Type"))
+            text = self.extractor.extract_as(_body(record, url or place), url or place, charset)
         except UserError as error:
             return Document(id, "", self.path, metadata | {UNREADABLE: str(error)})
         return Document(id, text, self.path, metadata)
 
 
+def _header(record: Any, name: str) -> str:
+    """A header of HTTP; empty where there is none."""
+    return (record.http_headers.get_header(name) or "").strip() if record.http_headers else ""
+
+
 def _is_page(record: Any) -> bool:
-    headers = record.http_headers
-    kind = (headers.get_header("Content-Type") or "") if headers else ""
-    return any(page in kind for page in PAGES)
+    if record.rec_type != "response" or not record.http_headers or record.http_headers.get_statuscode() not in FOUND:
+        return False
+    kind = _header(record, "Content-Type") or record.rec_headers.get_header("WARC-Identified-Payload-Type") or ""
+    return re.split("[;,]", kind)[0].strip().lower() in PAGES
+
+
+def _body(record: Any, place: str) -> bytes:
+    """What a server sent, put together from its chunks and unpacked."""
+    from warcio.bufferedreaders import BufferedReader, ChunkedDataReader
+
+    packing = _header(record, "Content-Encoding").lower().removeprefix("x-")
+    by_warcio = packing if packing in ("gzip", "deflate") else None  # its Brotli fails with newer packages of it
+    chunked = "chunked" in _header(record, "Transfer-Encoding").lower()
+    body = (ChunkedDataReader if chunked else BufferedReader)(record.raw_stream, decomp_type=by_warcio)
+    content: bytes = body.read()
+    if by_warcio or packing not in UNPACKERS:
+        if by_warcio or packing in ("", "identity", "none") or content.lstrip()[:1] == b"<":  # unpacked by the crawler
+            return content
+        raise UserError(f"{place} is packed as {packing!r}")
+    try:
+        return b"" if not content else UNPACKERS[packing](content)
+    except ImportError as error:
+        raise UserError(f"{place} is packed as {packing!r}, which needs the package {error.name}") from error
+    except Exception as error:  # each package has an error of its own
+        if content.lstrip()[:1] == b"<":
+            return content
+        raise UserError(f"{place} cannot be unpacked as {packing!r}: {error}") from error
+
+
+def _of_zstandard(content: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+
+
+def _of_brotli(content: bytes) -> bytes:
+    import brotli
+
+    return bytes(brotli.decompress(content))
+
+
+UNPACKERS = {"zstd": _of_zstandard, "br": _of_brotli}
