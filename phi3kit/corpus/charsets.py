@@ -38,14 +38,12 @@ def decoded(content: bytes, charset: str, guess: Callable[[bytes], Iterable[str]
         if content.startswith(mark):
             return content[len(mark) :].decode(codec, "replace")
     for label in (charset, *_declared(content)):
-        codec = codec_of(label)
-        if codec and (text := _with_few_errors(content, codec)) is not None:
+        if (known := codec_of(label)) and (text := _with_few_errors(content, known)) is not None:
             return text
     for label in ("utf-8", *guess(content)):
-        codec = codec_of(label)
         try:
-            if codec:
-                return content.decode(codec)
+            if known := codec_of(label):
+                return content.decode(known)
         except UnicodeDecodeError:
             pass
     return content.decode("cp1252" if b"\x00" not in content else "utf-8", "replace")
