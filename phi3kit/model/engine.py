@@ -82,7 +82,7 @@ class NetEngine(Engine):
     def __init__(self, net: Decoder, on_rebuild: Callable[[int], None] | None = None) -> None:
         self.net, self.on_rebuild = net, on_rebuild
         self._ids: list[int] = []
-        self._cache = GrowingCache(net.dims.n_layers)
+        self._cache: GrowingCache | None = None  # None: of `_ids`, to be computed anew
 
     @property
     def context(self) -> int:
@@ -96,20 +96,24 @@ class NetEngine(Engine):
 
     @torch.inference_mode()
     def ingest(self, ids: Sequence[int]) -> Tensor:
-        """Read ids; logits of what follows, [V] fp32."""
+        """Read ids; logits of what follows, [V] fp32. Interrupted (Ctrl-C), it has read none of them."""
         self.check_room(ids)
         new, table_for = list(ids), self.net.position.table_for
         whole = [*self._ids, *new]
         if self._ids and table_for(len(self._ids)) != table_for(len(whole)):
-            self._cache, new = GrowingCache(self.net.dims.n_layers), whole
+            self._cache = None
             if self.on_rebuild is not None:
                 self.on_rebuild(len(whole))
-        self._ids = whole
+        # until all layers have read, some may have more keys than others: such a cache is not kept
+        cache, self._cache = self._cache, None
+        if cache is None:
+            cache, new = GrowingCache(self.net.dims.n_layers), whole
         device = self.net.embed_tokens.weight.device
-        hidden_1TD = self.net.hidden(torch.tensor([new], device=device), cache=self._cache)
-        return self.net.logits(hidden_1TD[0, -1]).float()
+        hidden_1TD = self.net.hidden(torch.tensor([new], device=device), cache=cache)
+        logits_V = self.net.logits(hidden_1TD[0, -1]).float()
+        self._ids, self._cache = whole, cache
+        return logits_V
 
     def reset(self) -> None:
         """Forget everything read."""
-        self._ids = []
-        self._cache = GrowingCache(self.net.dims.n_layers)
+        self._ids, self._cache = [], None

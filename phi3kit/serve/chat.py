@@ -1,12 +1,13 @@
 """A conversation: each turn reads only what is new.
 
-Two things are easy to get wrong here. The id that ends an answer was generated but never read, so the next turn
-begins with it. And a user's text is encoded as text, between special tokens that only the template writes.
+Two things are easy to get wrong here. The last id of an answer was generated but never read, and an answer may be
+interrupted while an id is read, so the next turn begins with what the engine has not read. And a user's text is encoded
+as text, between special tokens that only the template writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import final
 
 from torch import Tensor
@@ -16,6 +17,8 @@ from phi3kit.families import Tokenizer
 from phi3kit.model.engine import Engine
 from phi3kit.model.sampling import greedy
 from phi3kit.records import Message
+from phi3kit.serve.pieces import stream
+from phi3kit.text.characters import whole_characters
 from phi3kit.text.template import render, render_turn, stop_ids
 
 
@@ -39,8 +42,10 @@ class Chat:
         system: str | None = None,
         max_new_tokens: int | None = None,
     ) -> None:
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise UserError(f"an answer of {max_new_tokens} tokens is none; let it have at least 1")
         self.engine, self.tokenizer, self.sampler = engine, tokenizer, sampler
-        self.system = system
+        self.system = None if system is None else whole_characters(system, "the system message")
         self.max_new_tokens = engine.context if max_new_tokens is None else max_new_tokens
         self._stops = stop_ids(tokenizer)
         self.reset()
@@ -48,13 +53,14 @@ class Chat:
     def reset(self) -> None:
         """Begin a new conversation."""
         self.engine.reset()
-        self._unread: list[int] = []  # generated at the end of the last answer, if not a stop id
+        self._ids: list[int] = []  # of the conversation, stop ids aside; the engine has read all but some of the last
         self.cut = False  # whether the last answer ended for want of room rather than by itself
 
     def ids_of(self, text: str) -> list[int]:
         """The ids the next turn would read for this text: none of any earlier turn."""
-        if self.engine.position:
-            return [*self._unread, *render_turn(text, self.tokenizer)]
+        whole_characters(text, "the text")
+        if self._ids:
+            return [*self._ids[self.engine.position :], *render_turn(text, self.tokenizer)]
         system = [Message("system", self.system)] if self.system else []
         return render([*system, Message("user", text)], self.tokenizer, generation=True).ids
 
@@ -62,7 +68,8 @@ class Chat:
         """The answer, in pieces that are whole characters.
 
         Raises:
-            UserError: the context has no room for the text and one token of answer; the conversation stays usable.
+            UserError: the context has no room for the text and one token of answer, or the text is no text; the
+                conversation stays usable.
         """
         ids = self.ids_of(text)
         if self.engine.position + len(ids) > self.engine.context:
@@ -70,29 +77,15 @@ class Chat:
                 f"this turn needs {len(ids)} tokens, {self.engine.context - self.engine.position} of "
                 f"{self.engine.context} are left; shorten it or begin a new conversation (/reset)"
             )
-        return stream(self._generate(ids), self.tokenizer)
+        return stream(self._generate(ids), self.tokenizer, ids)
 
     def _generate(self, ids: list[int]) -> Iterator[int]:
         """The answer's ids, the stop id not among them."""
+        self._ids = [*self._ids[: self.engine.position], *ids]
         self.cut = True
         answer = self.engine.answer(ids, stop_ids=self._stops, max_new_tokens=self.max_new_tokens, sampler=self.sampler)
         for id in answer:
             self.cut = id not in self._stops
-            self._unread = [id] if self.cut else []
             if self.cut:
+                self._ids.append(id)
                 yield id
-
-
-def stream(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Text of ids as they come; a character whose bytes are still incomplete waits for the rest."""
-    lead = " " if tokenizer.decode(tokenizer.encode("a")) == " a" else ""  # a device decoder keeps Llama's space
-    read: list[int] = []
-    text, sent = "", 0
-    for id in ids:
-        read.append(id)
-        text = tokenizer.decode(read).removeprefix(lead)
-        if len(text) > sent and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[sent:]
-            sent = len(text)
-    if text[sent:]:
-        yield text[sent:]

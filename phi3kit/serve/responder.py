@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import final
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.model.engine import Engine
-from phi3kit.serve.chat import stream
+from phi3kit.serve.pieces import stream
 from phi3kit.serve.protocol import Ask, Reply
 from phi3kit.text.template import stop_ids
 
@@ -34,12 +34,20 @@ class Responder:
                 f"the prompt has {len(ask.ids)} tokens, the model's context is {self.engine.context}; shorten it"
             )
 
-    def answer(self, ask: Ask, reply: Reply) -> Iterator[str]:
-        """The answer's text in pieces; `reply` keeps count and learns why it ended."""
-        pieces = stream(self._generate(ask, reply), self.tokenizer)
+    def answer(self, ask: Ask, reply: Reply, unwanted: Callable[[], bool] = lambda: False) -> Iterator[str]:
+        """The answer's text in pieces; `reply` keeps count and learns why it ended.
+
+        Args:
+            ask: the request.
+            reply: the answer's account.
+            unwanted: whether nobody waits for it any more; asked before every id.
+        """
+        pieces = stream(self._generate(ask, reply, unwanted), self.tokenizer, ask.ids)
         yield from _until(pieces, ask.stops, reply) if ask.stops else pieces
 
-    def _generate(self, ask: Ask, reply: Reply) -> Iterator[int]:
+    def _generate(self, ask: Ask, reply: Reply, unwanted: Callable[[], bool]) -> Iterator[int]:
+        if unwanted():
+            return
         read = self._held(ask.ids)
         if not read:
             self.engine.reset()
@@ -55,6 +63,8 @@ class Responder:
                 return
             reply.completion_tokens += 1
             yield id
+            if unwanted():
+                return
 
     def _held(self, ids: list[int]) -> int:
         """How many of these ids the engine holds already: all it has read, or none."""
@@ -64,18 +74,24 @@ class Responder:
 
 def _until(pieces: Iterable[str], stops: list[str], reply: Reply) -> Iterator[str]:
     """Pieces up to the first of the stop texts; what may be the beginning of one is held back."""
-    text, sent = "", 0
+    held = ""
     for piece in pieces:
-        text += piece
-        found = [text.find(stop) for stop in stops if stop in text]
+        held += piece
+        found = [held.find(stop) for stop in stops if stop in held]
         if found:
-            if text[sent : min(found)]:
-                yield text[sent : min(found)]
+            if before := held[: min(found)]:
+                yield before
             reply.finish_reason = "stop"
             return
-        held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
-        if text[sent : len(text) - held]:
-            yield text[sent : len(text) - held]
-            sent = len(text) - held
-    if text[sent:]:
-        yield text[sent:]
+        keep = max(_begun(held, stop) for stop in stops)
+        if free := held[: len(held) - keep]:
+            yield free
+        held = held[len(held) - keep :]
+    if held:
+        yield held
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of `text` begin `stop`."""
+    lengths = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((n for n in lengths if text.endswith(stop[:n])), 0)

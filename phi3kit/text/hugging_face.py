@@ -77,7 +77,7 @@ class HuggingFaceTokenizer(Tokenizer):
         """The file's text, as it was read."""
         return self._content
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """Largest id + 1."""
         return max([*self._json["model"]["vocab"].values(), *self._special.values(), *self._words.values()]) + 1

@@ -8,21 +8,29 @@ from pathlib import Path
 
 from phi3kit.errors import UserError
 
+SECONDS_TO_END = 2.0  # for answers in the making, after Ctrl-C
+
 
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C."""
     options = _parser().parse_args(arguments)
     from aiohttp import web
 
-    from phi3kit.serve import load
+    from phi3kit.serve import failures, load
     from phi3kit.serve.http import Server
+    from phi3kit.serve.origins import Origins
+    from phi3kit.text.characters import whole_characters
 
+    name = whole_characters(options.name or options.path.resolve().name, "the model's name (--name)")
+    origins = Origins(options.cors)
     listening = listen(options.host, options.port)
     engine, tokenizer = load(options.path)
-    name = options.name or options.path.resolve().name
     host, port = listening.getsockname()[:2]
     print(f"{name}: {engine.context} tokens of context, at http://{host}:{port}/v1 (Ctrl-C ends)", flush=True)
-    web.run_app(Server(engine, tokenizer, name).application(), sock=listening, print=None)
+    failures.log_in_lines()
+    app = Server(engine, tokenizer, name, origins).application()
+    # handler_cancellation: a client that leaves ends its answer; shutdown_timeout: so does Ctrl-C
+    web.run_app(app, sock=listening, print=None, handler_cancellation=True, shutdown_timeout=SECONDS_TO_END)
     return 0
 
 
@@ -32,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default %(default)s")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default %(default)s")
     parser.add_argument("--name", help="what the model is called; default: the folder's name")
+    parser.add_argument(
+        "--cors", action="append", default=[], metavar="ORIGIN",
+        help="web pages that may use it beside those of this machine, e.g. https://chat.example.org, or * for all of "
+        "the internet's; may be repeated",
+    )  # fmt: skip
     return parser
 
 

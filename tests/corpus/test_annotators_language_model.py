@@ -39,13 +39,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_our_own_server_is_such_an_endpoint(tiny_run: Path, memorised: dict[str, str], tmp_path: Path) -> None:
     """`phi3kit serve` answers as others do, and refuses as others do: the tiny net has no room for the prompt."""
-    command = [sys.executable, "-m", "phi3kit.cli", "serve", str(tiny_run), "--port", "0", "--name", "tiny"]
+    command = [sys.executable, "-m", "phi3kit.cli", "serve", str(tiny_run), "--port", "0", "--name", "judge"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:\d+/v1", server.stdout.readline())
             assert found
-            endpoint = Endpoint(found[0], "tiny", retries=0)
+            endpoint = Endpoint(found[0], "judge", retries=0)
             for question, wanted in memorised.items():
                 assert endpoint.ask(question, max_tokens=48) == wanted
             with pytest.raises(UserError, match=r"HTTP 400: .*context"):

@@ -324,7 +324,7 @@ def test_votes_that_are_none(options: tuple[Any, ...], said: str) -> None:
 def test_our_own_server_writes(tiny_run: Path, memorised: dict[str, str], tmp_path: Path) -> None:
     """`phi3kit serve` over a run: what it learned by heart comes back as conversations, offline."""
     (tmp_path / "topics.txt").write_text("\n".join(memorised))
-    command = [sys.executable, "-m", "phi3kit.cli", "serve", str(tiny_run), "--port", "0", "--name", "tiny"]
+    command = [sys.executable, "-m", "phi3kit.cli", "serve", str(tiny_run), "--port", "0", "--name", "writes"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from phi3kit import UserError
-from phi3kit.model.sampling import Sampler
+from phi3kit.model.sampling import Sampler, greedy
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
@@ -43,7 +43,39 @@ def test_a_seed_repeats():
     assert draws[0] == draws[1] != draws[2]
 
 
-@pytest.mark.parametrize("options", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}])
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"temperature": -0.1}, {"temperature": NAN}, {"temperature": INF}),
+        *({"top_p": 0.0}, {"top_p": 1.1}, {"top_p": NAN}, {"seed": 2**64}, {"seed": -(2**63) - 1}, {"seed": 10**400}),
+    ],
+)
 def test_what_makes_no_sense(options):
     with pytest.raises(UserError):
         Sampler(**options)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-3, 1.0, 1e300])
+@pytest.mark.parametrize("top_p", [5e-324, 1e-12, 1.0])
+def test_any_temperature_and_nucleus_pick_an_id_that_is_possible(temperature, top_p):
+    logits = torch.tensor([-INF, 0.1, 90.0, -INF, 90.0])
+    found = {Sampler(temperature, top_p, seed)(logits) for seed in range(30)}
+    assert found <= ({1, 2, 4} if temperature > 1 else {2, 4})
+    assert {Sampler(temperature, 1.0, seed)(torch.zeros(3)) for seed in range(60)} == {0, 1, 2}, "all equal"
+
+
+def test_the_coldest_sampling_is_greedy():
+    draw = torch.Generator().manual_seed(0)
+    for scale in (1e-3, 1.0, 1e4):
+        logits = scale * torch.randn(500, generator=draw)
+        assert Sampler(1e-40)(logits) == Sampler(1.0, top_p=1e-40)(logits) == greedy(logits)
+
+
+@pytest.mark.parametrize("logits", [[0.0, NAN, 1.0], [INF, 0.0], [-INF, -INF]])
+@pytest.mark.parametrize("pick", [greedy, Sampler(1.0), Sampler(0.0)])
+def test_logits_that_are_no_numbers_are_said(logits, pick):
+    with pytest.raises(UserError, match="the model's logits are no numbers"):
+        pick(torch.tensor(logits))

@@ -164,6 +164,56 @@ def test_each_of_phi3s_three_stops_ends_an_answer(stop):
     assert chat.ids_of("Why?")[0] == tokenizer.special_tokens["<|end|>"]  # what the net was taught to see there
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_an_answer_interrupted_within_a_layer_leaves_nothing_wrong(layer, passes, monkeypatch):
+    """Ctrl-C while ids are read (the question's, or the answer's): the next turn is that of an engine which reads the
+    conversation, as it stands, for the first time."""
+    net, tokenizer = tiny.net(tiny.dims(vocab_size=512, context=128)), tiny.tokenizer()
+    engine = Recorder(NetEngine(net))
+    chat = Chat(engine, tokenizer, max_new_tokens=6)
+    "".join(chat.ask("first"))
+    attention, left = type(net.layers[layer].self_attn), [passes]
+    forward, wanted = attention.forward, net.layers[layer].self_attn
+
+    def interrupted(self, *given, **more):
+        result = forward(self, *given, **more)
+        if self is wanted:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(attention, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        "".join(chat.ask("second"))
+    monkeypatch.undo()
+    before = engine.position
+    new = chat.ids_of("third")
+    answer = "".join(chat.ask("third"))
+    whole = [*engine.inner._ids[:before], *new]
+    assert engine.inner._ids[: len(whole)] == whole
+    turns = [i for i, id in enumerate(whole) if id == tokenizer.special_tokens["<|user|>"]]
+    assert len(turns) == 3, "no question is lost and none is read twice"
+    fresh = NetEngine(net)
+    ids = list(fresh.answer(whole, stop_ids=chat._stops, max_new_tokens=6))
+    assert answer == "".join(stream([i for i in ids if i not in chat._stops], tokenizer, whole))
+
+
+@pytest.mark.parametrize("most", [0, -3])
+def test_an_answer_of_no_tokens(most):
+    with pytest.raises(UserError, match=rf"an answer of {most} tokens is none"):
+        Chat(NetEngine(tiny.net(tiny.dims(vocab_size=512))), tiny.tokenizer(), max_new_tokens=most)
+
+
+def test_half_a_character_is_refused():
+    net, tokenizer = tiny.net(tiny.dims(vocab_size=512)), tiny.tokenizer()
+    with pytest.raises(UserError, match="the system message is not text: character 2 is the byte 0xe9"):
+        Chat(NetEngine(net), tokenizer, system=b"x\xe9".decode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"character 1 is half of one \(\\ud83d\)"):
+        Chat(NetEngine(net), tokenizer).ask("\ud83d")
+
+
 def test_system_message_comes_first_and_once(talker):
     engine, tokenizer = talker
     chat = Chat(engine, tokenizer, system="Be brief.", max_new_tokens=2)

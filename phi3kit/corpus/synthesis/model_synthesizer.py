@@ -39,7 +39,7 @@ class LanguageModelSynthesizer(Synthesizer):
 
     Args:
         url: the part before /chat/completions, e.g. http://localhost:8000/v1 (vLLM, llama.cpp, `phi3kit serve`, …).
-        model: its name there.
+        model: its name there (of `phi3kit serve`: the folder's, or `--name`).
         answers: JSONL file that keeps every answer; an interrupted run goes on from it and asks nothing twice.
         prompt: what to ask for.
         seeds: file of topics, one per line, or of problems (.jsonl, as GSM8K's); null: the documents are the seeds.
