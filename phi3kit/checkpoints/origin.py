@@ -18,7 +18,7 @@ import yaml
 from phi3kit.checkpoints.chat_files import MORE as TEMPLATES
 from phi3kit.checkpoints.public_folder import CONFIG, PICKLED, PublicFolder
 from phi3kit.json_files import read_object
-from phi3kit.model.public_config import ORIGINAL, ROTATION, rotated
+from phi3kit.model.public_config import ORIGINAL, ROTATION, named_today, rotated
 from phi3kit.model.stored import Stored
 from phi3kit.model.tensor_file import Form, forms_in, read
 
@@ -134,10 +134,5 @@ def changed_config(
             config[name] = now.get(name)
     config = {name: value for name, value in config.items() if name in carried or name in now}
     turned = any(before.get(name) != now.get(name) for name in (*ROTATION, ORIGINAL))
-    return rotated(config, now) if turned or (renamed and _is_su(carried)) else config
-
-
-def _is_su(config: dict[str, Any]) -> bool:
-    """Whether a config says LongRoPE by the name of April 2024, which transformers 5 does not open."""
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    return "su" in (rope.get("type"), rope.get("rope_type"))
+    config = rotated(config, now) if turned else config
+    return named_today(config) if renamed else config

@@ -193,6 +193,17 @@ def rotated(carried: Config, now: Config) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name in said or name not in (*ROTATION, ORIGINAL)}
 
 
+def named_today(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose LongRoPE has today's name: transformers 5 does not open April 2024's ``su``."""
+    renamed = dict(config)
+    for field in ("rope_scaling", "rope_parameters"):
+        rope = config.get(field) or {}
+        if "su" in (rope.get("type"), rope.get("rope_type")):
+            renamed[field] = {name: "longrope" if value == "su" else value for name, value in rope.items()}
+            renamed.setdefault(ORIGINAL, rope.get(ORIGINAL, 4096))
+    return renamed
+
+
 def window_of(config: Config) -> int | None:
     """Tokens that a token sees, itself included: ``sliding_window`` counts only those before it.
 

@@ -14,7 +14,7 @@ from phi3kit.model.tensor_file import Form, TensorFile, read
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+_SHARD = re.compile(r"(?P<name>(?:pytorch_)?model[-_.])(?P<number>\d+)-of-(?P<total>\d+)\.safetensors")
 
 
 @final
@@ -57,16 +57,28 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        names = sorted(set(_weight_map(folder / INDEX).values()))
-    else:
-        found = [match for path in folder.glob("model-*.safetensors") if (match := _SHARD.fullmatch(path.name))]
-        total = int(found[0][2]) if found else 0
-        names = [shard_name(number, total) for number in range(1, total + 1)]
+    names = sorted(set(_weight_map(folder / INDEX).values())) if (folder / INDEX).is_file() else _shards(folder)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} lacks {missing[0]}, one of its {len(names)} shards; download it again")
     return [folder / name for name in names]
+
+
+def _shards(folder: Path) -> list[str]:
+    """Names of the shards of a folder without an index, those that are missing included.
+
+    Raises:
+        UserError: shards of two divisions, of which one is left over from something else.
+    """
+    found = [match for path in sorted(folder.glob("*.safetensors")) if (match := _SHARD.fullmatch(path.name))]
+    if not found:
+        return []
+    divisions = {(match["name"], match["total"]) for match in found}
+    if len(divisions) > 1:
+        first, second = (next(m[0] for m in found if (m["name"], m["total"]) == one) for one in sorted(divisions)[:2])
+        raise UserError(f"{folder} has {first} and {second}, which are shards of two models; remove those of one")
+    (name, total), digits = divisions.pop(), len(found[0]["number"])
+    return [f"{name}{number:0{digits}d}-of-{total}.safetensors" for number in range(1, int(total) + 1)]
 
 
 def shard_name(number: int, total: int) -> str:
@@ -86,7 +98,7 @@ def open_stored(folder: Path) -> Stored:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
         if any(Path(file).name != file for file in names.values()):
             raise ValueError("a shard outside of the folder")
         return names
