@@ -1,7 +1,7 @@
 """What turns the weights survives both ways: transformers opens what is written, with the run's logits.
 
-A config says it in one of two ways, transformers 4's and 5's, or in both; each is trained on with another theta, another context,
-other lists, and goes back. April's name of LongRoPE goes back as today's.
+A config says it in one of two ways, transformers 4's and 5's, or in both. Each is trained on with another theta or
+context or other lists, and goes back. April's name of LongRoPE goes back as today's.
 """
 
 from __future__ import annotations
