@@ -2,9 +2,10 @@
 
   python benchmarks/decontamination.py PAGES.jsonl --benchmarks ../shared/data/benchmarks/*.jsonl --clean BOOKS.md ...
 
-PAGES are JSONL with `text` and quote no benchmark. Each question is pasted in five dresses: as it is, recased,
-repunctuated, cut to 60 % of its characters, and all of these; amid the words of a page, and (after the slash) as a
-paragraph of its own. A benchmark of more than --most questions is sampled.
+PAGES are JSONL with `text` and quote no benchmark. Each question is pasted in seven dresses: as it is, recased,
+repunctuated, cut to 60 % of its characters, broken by a page's end, among HTML's tags, and recased, repunctuated and
+cut; amid the words of a page, and (after the slash) as a paragraph of its own. A benchmark of more than --most
+questions is sampled.
 CLEAN are further files that quote none, cut into documents of 3,000 characters.
 """
 
@@ -31,11 +32,27 @@ def cut(text: str) -> str:
     return text[: round(0.6 * len(text))]
 
 
+def broken(text: str, random: Random) -> str:
+    """With the end of a page within: a page number and a running head."""
+    words = text.split(" ")
+    at = random.randrange(1, len(words)) if len(words) > 1 else 1
+    head = random.choice(["\n\n{}\n\n", "\n\n{} A HISTORY OF LAMPS AND LIGHTHOUSES\n\n", "\n\nChapter {}\n\n"])
+    return " ".join(words[:at]) + head.format(random.randrange(2, 400)) + " ".join(words[at:])
+
+
+def tagged(text: str, random: Random) -> str:
+    """As HTML, with tags between some of the words."""
+    tags = [" ", " ", " ", "</b> <b>", " <br/>", '</span> <span class="x">', "&nbsp;"]
+    return "<p>" + "".join(piece + random.choice(tags) for piece in text.split(" ")) + "</p>"
+
+
 DRESSES = {
     "as it is": lambda text, random: text,
     "recased": lambda text, random: text.upper(),
     "repunctuated": repunctuated,
     "60 %": lambda text, random: cut(text),
+    "broken": broken,
+    "tags": tagged,
     "all": lambda text, random: repunctuated(cut(text).upper(), random),
 }
 

@@ -9,6 +9,10 @@ is a leak (kind "question") where
 - or three quarters of it, 40 letters at least, from anywhere in it;
 - or 60 letters of it, about the 13 words of GPT-3's rule (arXiv 2005.14165, appendix C).
 
+A page number, a running head or the like within a question is passed over: what goes on within 80 letters, as a run of
+12 or to its end, counts as one with what came before. HTML's tags and entities are breaks (`tags`). Of a question of
+which a page has half, or pieces of another order, or with a break in its first 12 letters, nothing is said: the limits.
+
 Function words and the words that tests are made of are no content ("which of the following statements"), nor is what
 occurs in many questions ("respiratory system" in a school test): a text that holds only such a run is reported as
 "template", one that holds a shorter run of a question as "phrase"; neither is a reason to drop it. The matched text is
@@ -34,10 +38,13 @@ from phi3kit.corpus.benchmark_files import Question, read_questions
 from phi3kit.corpus.evidence import letters, needed, own_letters, wording_of
 from phi3kit.corpus.formulas import Formulas
 from phi3kit.corpus.position import Page, stands_out
+from phi3kit.corpus.tags import without_tags
 from phi3kit.corpus.windows import Windows, common, sums_of
 from phi3kit.records import Conversation, Message, Preference
 
 START = 12  # letters of the window a question's beginning is found by
+GAP, GAPS = 80, 3  # letters of a page within a question that are passed over; how often
+REST = 8  # letters at least that are left of a question behind a gap
 SHARE, LUCK = 0.55, 2  # of a question that stands out; letters that what follows it may have in common with it
 INNER, STRIDE = 32, 8  # letters of the windows inside a question, one every 8: a run of 39 holds a whole one
 OWN = 14  # own letters of a phrase
@@ -62,13 +69,14 @@ class Hit(NamedTuple):
 class Run(NamedTuple):
     """Letters that a page and a question have in common: place in the page, in the question, how many.
 
-    `told` where they are more than chance.
+    `told` where they are more than chance; `span` letters of the page where some within are not the question's.
     """
 
     at: int
     place: int
     length: int
     told: bool = False
+    span: int = 0
 
 
 class Benchmarks:
@@ -79,11 +87,11 @@ class Benchmarks:
     """
 
     def __init__(self, questions: Iterable[Question]) -> None:
-        self.questions = [q for q in questions if letters(q.text)]
+        self.questions = [q for q in questions if letters(without_tags(q.text))]
         self._pages = [Page(q.text) for q in self.questions]
         self._letters = [page.letters for page in self._pages]
         wording = wording_of(self._letters)
-        each = [(q.text, wording[text]) for q, text in zip(self.questions, self._letters, strict=True)]
+        each = [(page.bare, wording[page.letters]) for page in self._pages]
         own = [own_letters(*question) for question in each]
         self._own_upto = [numpy.concatenate([[0], numpy.cumsum(mask)]) for mask in own]
         self._needed = [needed(*question) for question in each]
@@ -131,16 +139,19 @@ class Benchmarks:
         found: dict[int, Run] = {}
         for at, _, number in self._starts.found(page.letters, sums):
             question = self._letters[number]
-            if not page.letters.startswith(question[: self._least[number]], at):
-                continue
             length = common(page.letters, at, question, 0)
-            told = 0 < self._needed[number] <= length or self._stands_out(page, at, number, length)
-            if told or (length == len(question) and number not in found):
-                found[number] = Run(at, 0, length, told)
+            joined, end = _over_gaps(page.letters, at, question, length)
+            if joined < self._least[number]:
+                continue
+            told = 0 < self._needed[number] <= joined or self._stands_out(page, at, number, length)
+            if told or (joined == len(question) and number not in found):
+                found[number] = Run(at, 0, joined, told, end - at)
         return found
 
     def _stands_out(self, page: Page, at: int, number: int, length: int) -> bool:
         """Whether so much of a question's beginning stands out; or a letter or two less, if the page goes on alike."""
+        if length < self._least[number]:
+            return False
         ends = range(max(self._least[number], length - LUCK), length + 1)
         return any(stands_out(page, at, self._pages[number], end) for end in ends)
 
@@ -164,7 +175,30 @@ class Benchmarks:
         runs = any(length >= n and length >= share * total and own >= least for n, share, least in (RUN, LONG_RUN))
         kind: Literal["question", "phrase", "template"]
         kind = "question" if run.told or runs else "phrase" if own >= OWN or length == total else "template"
-        return Hit(question.benchmark, question.id, page.part(run.at, length), kind, length / total)
+        return Hit(question.benchmark, question.id, page.part(run.at, run.span or length), kind, length / total)
+
+
+def _over_gaps(page: str, at: int, question: str, length: int) -> tuple[int, int]:
+    """How much of a question stands in a page from a place on, gaps passed over, and where that ends.
+
+    Args:
+        page: its letters.
+        at: where the question begins.
+        question: its letters.
+        length: how many of them stand there without a gap.
+    """
+    end = at + length
+    for _ in range(GAPS):
+        for back in range(LUCK + 1):  # letters that the gap begins with and the question goes on with
+            onwards = question[length - back : length - back + START]
+            there = page.find(onwards, end - back + 1, end + GAP + START) if len(onwards) >= REST else -1
+            if there >= 0:
+                more = common(page, there, question, length - back)
+                length, end = length - back + more, there + more
+                break
+        else:
+            break
+    return length, end
 
 
 def hits_of(row: Conversation | Preference, benchmarks: Benchmarks) -> list[Hit]:

@@ -34,7 +34,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
     rejected = _reasons(plan)
     return {
         "phi3kit": __version__,
-        "tokenizer": plan.vocabulary.counts()[0],
+        "tokenizer": _tokenizer(plan),
         "parts": parts,
         "read": read,
         "kept": _sum(plan.scored, "kept"),
@@ -72,6 +72,13 @@ def _reasons(plan: Plan) -> Counter[str]:
         for rank in done.counts():
             reasons.update(rank["rejected"])
     return reasons
+
+
+def _tokenizer(plan: Plan) -> dict[str, Any]:
+    """About the tokenizer; `asked` where it was to have more ids than the documents have pieces for."""
+    about: dict[str, Any] = plan.vocabulary.counts()[0]
+    asked = plan.asked.vocab_size
+    return about if asked in (None, about["vocab_size"]) else about | {"asked": asked}
 
 
 def _unreadable(plan: Plan) -> dict[str, Any]:
@@ -181,7 +188,9 @@ def headline(manifest: dict[str, Any]) -> list[str]:
     for kind in ("chat", "preferences"):
         if manifest[kind]:
             lines.append(f"{kind}: " + ", ".join(f"{split} {n}" for split, n in manifest[kind].items()))
-    lines.append(f"tokenizer: {manifest['tokenizer']['class']} of {manifest['tokenizer']['vocab_size']} ids")
+    about = manifest["tokenizer"]
+    fewer = f", not {about['asked']}: these documents hold no more pieces" if "asked" in about else ""
+    lines.append(f"tokenizer: {about['class']} of {about['vocab_size']} ids{fewer}")
     return lines
 
 

@@ -6,6 +6,7 @@ import re
 from functools import cache, cached_property
 
 from phi3kit.corpus.evidence import NO_CONTENT, letters
+from phi3kit.corpus.tags import without_tags
 
 BREAK = re.compile(r"\n|[.!?…:]\W*\s")  # the end of a line or of a sentence
 SPACE = re.compile(r"\s")
@@ -21,19 +22,20 @@ class Page:
     """
 
     def __init__(self, text: str) -> None:
-        self.text, self.letters = text, letters(text)
+        self.text, self.bare = text, without_tags(text)
+        self.letters = letters(self.bare)
 
     @cached_property
     def places(self) -> list[int] | None:
         """Where in the text each letter is; None where compatibility forms hide it."""
-        places = [i for i, character in enumerate(self.text) for _ in range(_n_letters(character))]
+        places = [i for i, character in enumerate(self.bare) for _ in range(_n_letters(character))]
         return places if len(places) == len(self.letters) else None
 
     def gap(self, at: int) -> str:
         """What stands before a letter, "" inside a word; at both ends of the text, a line break."""
         if not 0 < at < len(self.letters):
             return "\n"
-        return self.text[self.places[at - 1] + 1 : self.places[at]] if self.places else ""
+        return self.bare[self.places[at - 1] + 1 : self.places[at]] if self.places else ""
 
     def part(self, at: int, length: int) -> str:
         """So many letters from one on, as they stand in the text."""

@@ -13,7 +13,10 @@ Personal data is masked in all of them, telephone numbers only on web pages: els
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Any
 
 from phi3kit.corpus.filters.alphabet import Alphabet
 from phi3kit.corpus.filters.boilerplate import Boilerplate
@@ -113,7 +116,30 @@ def judge(steps: Sequence[Filter | Cleaner], document: Document) -> tuple[Docume
     """
     for step in steps:
         if isinstance(step, Cleaner):
-            document = step.clean(document)
-        elif reason := step.reject(document):
+            document = asked(step, step.clean, document, Document)
+        elif reason := asked(step, step.reject, document, (str, NoneType)):
             return document, (type(step).__name__, reason)
     return document, None
+
+
+def asked(step: Filter | Cleaner, method: Callable[[Document], Any], document: Document, kind: Any) -> Any:
+    """What a filter or cleaner says about a document.
+
+    Raises:
+        UserError: it fails, with its name, the document's and the line of its code; or says something of another kind.
+    """
+    name = f"{type(step).__name__}.{method.__name__}"
+    try:
+        said = method(document)
+    except UserError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        line = f"{place.filename}:{place.lineno}"
+        told = f"{name} failed on the document {document.id!r} of {document.source}: {what} ({line})"
+        raise UserError(told) from error
+    if not isinstance(said, kind):
+        wanted = "the document" if kind is Document else "the reason as a text, or None"
+        raise UserError(f"{name} gave {said!r:.40} for the document {document.id!r}; it must give {wanted}")
+    return said
