@@ -5,6 +5,7 @@ Ours are the field's names without the ``model.`` prefix that transformers' caus
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,11 +75,19 @@ def save(net: Decoder, folder: Path, first: bool = True) -> Path:
     state = hugging_face_state(net)
     try:
         save_file(state, partial, metadata={"format": "pt"})
+        readable(partial)
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"cannot save the weights to {target}: {error}; free some space and try again") from error
     return target
+
+
+def readable(file: Path) -> None:
+    """Give a file that safetensors wrote, for its owner alone, the mode that any new file has."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
 
 
 def load_into(net: Decoder, folder: Path) -> None:

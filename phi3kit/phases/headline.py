@@ -11,6 +11,7 @@ def headline(report: dict[str, Any]) -> list[str]:
     lines = [
         f"held-out {name.replace('_', ' ')} {before[name]:.3f} -> {after[name]:.3f}" for name in after if name in before
     ]
+    lines = lines or ["held-out data was not measured"]
     lines[:1] = [f"{lines[0]}  (training loss {report['train_loss']:.3f}, {report['steps']} steps)"]
     by_length = report.get("loss_by_length_after")
     if by_length:

@@ -20,10 +20,13 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from phi3kit.errors import UserError
 from phi3kit.families import Family
 from phi3kit.model import Decoder, weights
 from phi3kit.phases.finite import check_step
 from phi3kit.phases.losses import token_losses
+from phi3kit.phases.optimizers import make_optimizer, switch
+from phi3kit.phases.rounding import keep_small_steps
 from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
 
@@ -41,6 +44,22 @@ class Schedule:
     warmup_steps: int = 0
     shape: Literal["cosine", "linear", "constant"] = "cosine"
     floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise UserError(f"schedule.warmup_steps is {self.warmup_steps}; give 0 or more")
+        if not 0 <= self.floor <= 1:
+            raise UserError(f"schedule.floor is {self.floor}: a share of the optimizer's rate; give 0 to 1")
+
+    def notes(self, total: int) -> list[str]:
+        """What is odd about this schedule in a run of so many steps, a line each."""
+        if total >= self.warmup_steps:
+            return []
+        return [
+            f"the warm-up takes {self.warmup_steps} steps and the run has {total} steps: its learning rate "
+            f"gets no higher than {total / self.warmup_steps:.0%} of the recipe's; lower "
+            "phase.init_args.schedule.warmup_steps"
+        ]
 
     def factor(self, step: int, total: int) -> float:
         """Factor for optimizer step `step` (0-based) of `total`."""
@@ -79,7 +98,8 @@ class Phase(LightningModule, Family, ABC):
 
     Args:
         net: the model to train.
-        optimizer: any torch optimizer; weight decay falls on matrices only, never on norms.
+        optimizer: any torch optimizer; weight decay falls on matrices only, never on norms. Its steps on weights in
+            bfloat16 are rounded stochastically.
         schedule: the learning rate over the run.
     """
 
@@ -118,6 +138,11 @@ class Phase(LightningModule, Family, ABC):
 
     def on_train_start(self) -> None:
         self._seed = torch.initial_seed()
+        switch(self.trainer.optimizers, "train")
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        for group, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = rate * self._factor(scheduler.last_epoch)  # a run made longer had another one at this step
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
         trainer = self.trainer
@@ -160,6 +185,20 @@ class Phase(LightningModule, Family, ABC):
         self.grad_norm = weights.whole(torch.nn.utils.get_total_norm(gradients))
         check_step(self.trainer, float(total / counted), float(self.grad_norm))
 
+    def on_validation_epoch_start(self) -> None:
+        switch(self.trainer.optimizers, "eval")
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.training:
+            switch(self.trainer.optimizers, "train")
+
+    def on_train_end(self) -> None:
+        switch(self.trainer.optimizers, "eval")
+
+    def on_fit_end(self) -> None:
+        """As `on_train_end`, which a run that was at its last step already does not reach."""
+        switch(self.trainer.optimizers, "eval")
+
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         if dataloader_idx:  # the replayed text's held-out rows come behind the phase's own
             losses_N = token_losses(self.net, batch)
@@ -174,9 +213,10 @@ class Phase(LightningModule, Family, ABC):
         self.validation_step(batch, index, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
-        matrices = [p for p in self.parameters() if p.requires_grad and p.ndim >= 2]
-        vectors = [p for p in self.parameters() if p.requires_grad and p.ndim < 2]
-        optimizer = self.optimizer([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
-        total = self.trainer.max_steps
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
+        optimizer = make_optimizer(self.optimizer, [p for p in self.parameters() if p.requires_grad])
+        keep_small_steps(optimizer, lambda: (self._seed * 1_000_003 + self.trainer.global_step) % 2**63)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        return self.schedule.factor(step, self.trainer.max_steps)

@@ -2,8 +2,8 @@
 
 config.yaml         the recipe, every default included; repeats the run
 tokenizer/          the tokenizer it was trained with
-checkpoints/        step-00001000.ckpt: weights, optimizer, data state
-metrics.csv         one row per logged step          tensorboard/   the same
+checkpoints/        step-00001000.ckpt: weights, optimizer, data state; of a finished run the last
+metrics.csv         a row every few steps            tensorboard/   the same
 start.json          held-out measures before the first step
 model.safetensors   the final weights                report.json    what was reached
 done.json           written last; holds the recipe's fingerprint
@@ -39,32 +39,61 @@ class RunFolder:
 
     def __init__(self, path: Path, first: bool = True) -> None:
         self.path, self.first = path, first
+        self.longer: tuple[int, int] | None = None  # steps so far and steps wanted, where the recipe asks for more
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse a folder that holds the run of another recipe."""
+        """Refuse a folder that holds the run of another recipe; one of fewer steps may be made longer."""
         config = self.path / "config.yaml"
         if config.is_file():
-            differing = _differences(yaml.safe_load(config.read_text()), yaml.safe_load(recipe.text()))
-            if differing:
+            old, new = yaml.safe_load(config.read_text()), yaml.safe_load(recipe.text())
+            differing = _differences(old, new)
+            if differing == ["trainer.max_steps"] and self._can_be_longer(old, new):
+                self.longer = (old["trainer"]["max_steps"], new["trainer"]["max_steps"])
+            elif differing:
                 raise UserError(
                     f"{self.path} holds a run of another recipe (differs in {', '.join(differing[:4])}); "
                     "give this one another --out, or remove that folder"
                 )
 
+    def _can_be_longer(self, old: Any, new: Any) -> bool:
+        if not old["trainer"]["max_steps"] < new["trainer"]["max_steps"]:
+            return False
+        if self.finished and not self.checkpoints():
+            raise UserError(
+                f"{self.path} kept no checkpoint to go on from (checkpoint_every is {old['checkpoint_every']}), so the "
+                "run cannot be made longer; give another --out"
+            )
+        return True
+
     def claim(self, recipe: Recipe) -> None:
-        """Write the recipe into the folder, once; from then on the folder is this recipe's."""
+        """Write the recipe into the folder, once, or where the run is made longer; from then on the folder is its."""
         config = self.path / "config.yaml"
-        if self.first and not config.is_file():
+        if not self.first:
+            return
+        if self.longer:
+            print(
+                f"{self.path}: {self.longer[1]} steps instead of {self.longer[0]}; from here on the learning rate "
+                f"follows the schedule of {self.longer[1]} steps"
+            )
+            (self.path / "done.json").unlink(missing_ok=True)  # first: a run without it only goes on
+        if self.longer or not config.is_file():
             write(config, recipe.save)
 
     @property
     def finished(self) -> bool:
-        return (self.path / "done.json").is_file()
+        """Whether the run has come to its end, and is to be no longer."""
+        return self.longer is None and (self.path / "done.json").is_file()
 
     def checkpoints(self) -> list[Path]:
         """Published checkpoints, oldest first."""
         found = [p for p in self.path.glob("checkpoints/*.ckpt") if _STEP.search(p.name)]
         return sorted(found, key=lambda p: int(_STEP.search(p.name)[1]))  # type: ignore[index]
+
+    def keep_newest(self, count: int) -> None:
+        """Remove all checkpoints but the newest."""
+        if self.first:
+            for old in self.checkpoints()[:-count]:
+                old.unlink()
 
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:08d}.ckpt"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +19,11 @@ from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-    from lightning import Trainer
 
     from phi3kit.families import Tokenizer
-    from phi3kit.phases.batches import Batches
-    from phi3kit.phases.phase import Phase
-    from phi3kit.phases.run_folder import RunFolder
+
+
+STOPPED = 75  # exit code of a run that its time limit ended: sysexits.h's "try again later"
 
 
 def declare(parser: ArgumentParser) -> None:
@@ -76,6 +73,8 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
     recipe = recipes.read("fit", declare, arguments, __doc__)
     with alone(recipe.out):
         report = fit(recipe)
+    if report is None:
+        return STOPPED
     if summary and first_process():
         show(report)
     return 0
@@ -88,11 +87,13 @@ def first_process() -> bool:
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
-def fit(recipe: Recipe) -> dict[str, Any]:
-    """Train as the recipe says; returns the run's report. A finished run is left as it is."""
+def fit(recipe: Recipe) -> dict[str, Any] | None:
+    """Train as the recipe says; returns the run's report, or None where a time limit stopped it. A finished run is left
+    as it is, but where it is to be longer."""
     from phi3kit.model import weights
     from phi3kit.phases.headline import headline
     from phi3kit.phases.run_folder import RunFolder
+    from phi3kit.phases.training import train
     from phi3kit.text import save_tokenizer
 
     folder = RunFolder(recipe.out, first_process())
@@ -105,13 +106,16 @@ def fit(recipe: Recipe) -> dict[str, Any]:
     if folder.first:
         save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
     begin = time.perf_counter()
-    report = _train(recipe, folder, parts.phase, parts.data, parts.trainer)
+    report = train(recipe, folder, parts.phase, parts.data, parts.trainer)
+    if report is None:
+        return None
     report["seconds"] = round(time.perf_counter() - begin, 1)
     report["parameters"] = parts.phase.net.parameter_count()
     report["headline"] = headline(report)
     weights.save(parts.phase.net, folder.path, first=folder.first)
     folder.write_json("report.json", report)
     folder.write_json("done.json", {"fingerprint": recipe.fingerprint})
+    folder.keep_newest(1)  # with optimizer state: what making the run longer needs
     return report
 
 
@@ -126,19 +130,19 @@ def build(recipe: Recipe) -> Namespace:
 
     from phi3kit.model import weights
     from phi3kit.phases.kinds import check_kind
+    from phi3kit.phases.trainer_options import check_options
 
     config = recipe.config
     for key in ("phase", "data", "seed"):
         if config.get(key) is None:
             raise UserError(f"the recipe lacks {key}")
+    check_options(config.trainer)
     tokenizer = _tokenizer(config)
     if tokenizer.vocab_size > config.net.dims.vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} ids, net.dims.vocab_size is {config.net.dims.vocab_size}; "
             "raise it"
         )
-    if config.trainer.max_steps < 1:
-        raise UserError("the recipe lacks trainer.max_steps: how many optimizer steps to train")
     if config.start_from is not None:
         section = yaml.safe_load(recipe.text())["net"]
         if (said := check_net_change(config.start_from, section, config.changes_net)) and first_process():
@@ -185,133 +189,3 @@ def _tokenizer(config: Namespace) -> Tokenizer:
     if inherited is not None and tokenizer.fingerprint != load_tokenizer(inherited).fingerprint:
         raise UserError(f"{source} is not the tokenizer that {config.start_from} was trained with; use {inherited}")
     return tokenizer
-
-
-def make_trainer(arguments: Namespace, extra: list[Any], logger: Any) -> Trainer:
-    """A Trainer that leaves progress, checkpoints and data state to phi3kit."""
-    from lightning import Trainer
-
-    options = dict(arguments)
-    options["strategy"] = copy.deepcopy(options["strategy"])  # one strategy serves one Trainer
-    options["callbacks"] = [*(options.get("callbacks") or []), *extra]
-    if options.get("logger") is None:
-        options["logger"] = logger
-    options |= {
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "max_epochs": -1,
-    }
-    if not options.get("val_check_interval"):
-        options["limit_val_batches"] = 0
-    return Trainer(**options)
-
-
-def _train(
-    recipe: Recipe, folder: RunFolder, phase: Phase, data: Batches, trainer_arguments: Namespace
-) -> dict[str, Any]:
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    from phi3kit.phases.checkpoints import Checkpoints
-    from phi3kit.phases.console import Console
-
-    config = recipe.config
-    start = folder.read_json("start.json")
-    checkpoints = folder.checkpoints()
-    if start is None:
-        start = evaluate(trainer_arguments, phase, data, "heldout")
-        folder.write_json("start.json", start)
-    log_every = trainer_arguments.log_every_n_steps or max(1, config.trainer.max_steps // 20)
-    console = Console(folder, folder.path.name, log_every)
-    saver = Checkpoints(folder, config.checkpoint_every)
-    logger = TensorBoardLogger(folder.path, name="", version="tensorboard")
-    trainer = make_trainer(trainer_arguments, [console, saver], logger)
-    if config.rows_per_step is not None:
-        trainer.accumulate_grad_batches = _batches_per_step(config.rows_per_step, data.batch_size, trainer)
-    resume = checkpoints[-1] if checkpoints else None
-    if resume and folder.first:
-        print(f"{folder.path}: going on from {resume.name}")
-    _fit_from(trainer, phase, data, resume)
-    end = evaluate(trainer_arguments, phase, data, "heldout")
-    return {
-        "steps": trainer.global_step,
-        "train_loss": console.last_loss,
-        "before": start,
-        "after": end,
-        **data.report,
-        **{k: v for c in trainer.callbacks for k, v in getattr(c, "report", {}).items()},  # type: ignore[attr-defined]
-    }
-
-
-def _batches_per_step(rows: int, batch_size: int, trainer: Trainer) -> int:
-    """How many batches every device adds up for an optimizer step of so many rows."""
-    devices = trainer.num_devices * trainer.num_nodes
-    if trainer.accumulate_grad_batches != 1:
-        raise UserError("give either rows_per_step or trainer.accumulate_grad_batches, not both")
-    if rows < 1 or rows % (batch_size * devices):
-        raise UserError(
-            f"rows_per_step is {rows}, not a multiple of {batch_size} rows on each of {devices} devices; "
-            "change it, data.init_args.batch_size or trainer.devices"
-        )
-    return rows // (batch_size * devices)
-
-
-def _fit_from(trainer: Trainer, phase: Phase, data: Batches, checkpoint: Path | None) -> None:
-    """`trainer.fit`, with a damaged checkpoint as one clear line."""
-    if checkpoint is not None:
-        check_checkpoint(checkpoint)
-    with _ctrl_c():
-        trainer.fit(phase, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-
-
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[None]:
-    """Lightning ends what Ctrl-C interrupted with SystemExit; make it the interrupt it was."""
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-
-
-def check_checkpoint(path: Path) -> None:
-    """Raise `UserError` where a checkpoint cannot be read whole."""
-    import torch
-
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(
-            f"{path} is damaged ({str(error).splitlines()[0][:80]}); remove it to go on from the one before it"
-        ) from error
-
-
-def evaluate(trainer_arguments: Namespace, phase: Phase, data: Batches, part: str, callbacks: bool = False) -> Any:
-    """Held-out measures of the phase's net as it is now.
-
-    Args:
-        trainer_arguments: of the recipe.
-        phase: what measures.
-        data: what it measures on.
-        part: "heldout" or "test".
-        callbacks: whether the recipe's callbacks set the phase up first, as they did where it was trained.
-
-    Raises:
-        UserError: the loss is NaN or infinite.
-    """
-    options = trainer_arguments.clone()
-    if not callbacks:
-        options.callbacks = None
-    options.val_check_interval = 1.0
-    trainer = make_trainer(options, [], False)
-    run = trainer.validate if part == "heldout" else trainer.test
-    with _ctrl_c():
-        found = run(phase, data, verbose=False) or [{}]
-    measures = {name: value for part in found for name, value in part.items()}
-    if not math.isfinite(measures.get("heldout/loss", 0.0)):
-        raise UserError(
-            f"the held-out loss is {measures['heldout/loss']}, which is not a number; where training made it so, lower "
-            "the learning rate and give the run another --out"
-        )
-    return {name.removeprefix("heldout/"): value for name, value in measures.items()}

@@ -24,6 +24,7 @@ from phi3kit import __version__
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
 from phi3kit.verbs.alone import alone
+from phi3kit.verbs.fit import STOPPED
 from phi3kit.verbs.summary import show
 
 WRITING_VERBS = ("score fit", "prepare", "fit", "study", "export")
@@ -169,6 +170,8 @@ def call(verb: str, recipe: Path) -> None:
         code = subprocess.run([sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(recipe)]).returncode
     else:
         code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(recipe)], summary=False)
+    if code == STOPPED:
+        raise UserError(f"{recipe} stopped before its end; the same command goes on from there")
     if code:
         raise UserError(f"{recipe} failed (exit code {code}); mend it and run the same command again")
 

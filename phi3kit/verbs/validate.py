@@ -16,12 +16,13 @@ def main(arguments: list[str], part: str = "heldout") -> int:
         part: "heldout" for validate, "test" for the data's test part.
     """
     from phi3kit.model import weights
+    from phi3kit.phases.training import evaluate
 
     recipe = recipes.read("fit", fit.declare, arguments, __doc__, "validate" if part == "heldout" else "test")
     parts = fit.build(recipe)
     parts.phase.setup("validate")  # DPO's reference is what training started from, not what it ended with
     weights.load_into(parts.phase.net, recipe.out)
-    measures = fit.evaluate(parts.trainer, parts.phase, parts.data, part, callbacks=True)
+    measures = evaluate(parts.trainer, parts.phase, parts.data, part, callbacks=True)
     if fit.first_process():
         print(json.dumps(measures, indent=2))
     return 0

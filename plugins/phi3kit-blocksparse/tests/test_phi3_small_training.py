@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from slow_phi3small import config
 
 from phi3kit.cli import main
+from phi3kit.phases.run_folder import RunFolder
 from phi3kit.testing import tiny
 
 FIELDS = config(
@@ -72,8 +74,14 @@ def files(folder: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def runs(room: Path) -> dict[str, Path]:
+def runs(room: Path) -> Iterator[dict[str, Path]]:
     """The three phases, each from the one before. Rows of 96 tokens: eight times the window of three blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "keep_newest", lambda self, count: None)  # for the tests of resumption
+        yield _three_phases(room)
+
+
+def _three_phases(room: Path) -> dict[str, Path]:
     stream = {"folder": str(room / "data"), "part": "web", "context": 96, "batch_size": 4}
     web = fit(room, "web", "NextToken", {"class_path": "TokenStream", "init_args": stream})
     chat = {"class_path": "ConversationBatches", "init_args": files(room, "chats.jsonl")}
@@ -102,6 +110,8 @@ def test_a_resumed_run_ends_at_the_same_bits(runs, phase):
     whole = (run / "model.safetensors").read_bytes()
     for name in ("done.json", "report.json", "model.safetensors"):
         (run / name).unlink()
-    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{EVERY:08d}.ckpt"]
+    first, last = sorted((run / "checkpoints").iterdir())
+    assert first.name == f"step-{EVERY:08d}.ckpt"
+    last.unlink()
     assert main(["fit", "--recipe", str(run.with_suffix(".yaml"))]) == 0
     assert (run / "model.safetensors").read_bytes() == whole

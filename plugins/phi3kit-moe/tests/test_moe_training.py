@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from phimoe_twin import config
 from safetensors.torch import load_file
 
 from phi3kit.cli import main
+from phi3kit.phases.run_folder import RunFolder
 from phi3kit.testing import tiny
 
 FIELDS = config(
@@ -79,8 +81,14 @@ def files(folder: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def runs(room: Path) -> dict[str, Path]:
+def runs(room: Path) -> Iterator[dict[str, Path]]:
     """The three phases, each from the one before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "keep_newest", lambda self, count: None)  # for the tests of resumption
+        yield _three_phases(room)
+
+
+def _three_phases(room: Path) -> dict[str, Path]:
     stream = {"folder": str(room / "data"), "part": "web", "context": 64, "batch_size": 4}
     web = fit(room, "web", "NextToken", {"class_path": "TokenStream", "init_args": stream})
     chat = {"class_path": "ConversationBatches", "init_args": files(room, "chats.jsonl")}
@@ -127,6 +135,8 @@ def test_a_resumed_run_ends_at_the_same_bits(runs, phase):
     whole = (run / "model.safetensors").read_bytes()
     for name in ("done.json", "report.json", "model.safetensors"):
         (run / name).unlink()
-    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{EVERY:08d}.ckpt"]
+    first, last = sorted((run / "checkpoints").iterdir())
+    assert first.name == f"step-{EVERY:08d}.ckpt"
+    last.unlink()
     assert main(["fit", "--recipe", str(run.parent / f"{phase}.yaml")]) == 0
     assert (run / "model.safetensors").read_bytes() == whole
