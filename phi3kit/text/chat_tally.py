@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 from phi3kit.errors import UserError
 
 Unreadable = Literal["skip", "stop"]
-SHOWN = 8  # places of rows that cannot be used
+SHOWN, SAID = 8, 3  # of the rows that cannot be used: places kept, and reasons that are said
 
 
 @final
@@ -47,10 +47,11 @@ class Tally:
         """Which rows cannot be used, in a line; "" where all can."""
         if not self.bad:
             return ""
-        (place, why), *others = self.first
-        more = f"; also {', '.join(place for place, _ in others)}" if others else ""
-        return f"{self.path}: {self.bad} of {self.rows} rows cannot be used and are left out: {place}: {why}" + (
-            more + (", …" if self.bad > len(self.first) else "")
+        reasons = [f"{place}: {why if len(why) < 240 else why[:240] + '…'}" for place, why in self.first[:SAID]]
+        others = [place for place, _ in self.first[SAID:]] + ["…"] * (self.bad > len(self.first))
+        also = f"; also {', '.join(others)}" if others else ""
+        return (
+            f"{self.path}: {self.bad} of {self.rows} rows cannot be used and are left out: {'; '.join(reasons)}{also}"
         )
 
     def named(self) -> str:

@@ -66,7 +66,7 @@ class Turns:
     def read(self, value: Any, key: str, speaker: str | None = None) -> tuple[Message, ...]:
         """A list of turns, or a single one, or a text of `speaker`. Raises `BadRow`."""
         if isinstance(value, str) and speaker:
-            return (Message(self._role(speaker, key), _unicode(value, key)),)
+            return (Message(self._role(speaker, key), unicode_text(value, key)),)
         if isinstance(value, Mapping):
             value = [value]
         if not isinstance(value, Sequence) or not value or not all(isinstance(turn, Mapping) for turn in value):
@@ -86,10 +86,10 @@ class Turns:
             role,
             content,
             learned=self._learned(fields, role, where),
-            tools=tools_of(fields.take("tools"), f"{where}.tools"),
+            tools=tools_of(fields.take("tools"), f"{where}.tools", as_given=True),
             tool_calls=tuple(calls),
-            reasoning=_unicode(fields.text("reasoning_content", "reasoning", "thinking"), where),
-            name=_unicode(fields.text("name"), where),
+            reasoning=unicode_text(fields.text("reasoning_content", "reasoning", "thinking"), where),
+            name=unicode_text(fields.text("name"), where),
         )
         if message.tools and role != "system":
             raise BadRow(f"{where} declares tools in a turn of the {role}; put them beside `messages`")
@@ -139,7 +139,7 @@ class Turns:
             value = json.dumps(plain(value), ensure_ascii=False)
         if not isinstance(value, str):
             raise BadRow(f"{where} has content {short(value)}; a text is expected")
-        return _unicode(value, where)
+        return unicode_text(value, where)
 
     def _part(self, part: Any, where: str) -> str:
         if isinstance(part, str):
@@ -160,8 +160,10 @@ class Turns:
         raise BadRow(f"{where} is {short(part)}; a part of type text, or an image's file, is expected")
 
 
-def tools_of(value: Any, where: str) -> tuple[dict[str, Any], ...]:
+def tools_of(value: Any, where: str, *, as_given: bool = False) -> tuple[dict[str, Any], ...]:
     """Declared tools, as OpenAI's ``tools`` describe them: given so, or the functions alone, or either as JSON text.
+
+    On a system turn of their own (Phi-4-mini's form) they stay `as_given`: its template writes them so.
 
     Raises:
         BadRow: they are something else.
@@ -171,7 +173,8 @@ def tools_of(value: Any, where: str) -> tuple[dict[str, Any], ...]:
     value = [value] if isinstance(value, Mapping) else value or []
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise BadRow(f"{where} is {short(value)}; a list of tools is expected, as OpenAI's `tools` describe them")
-    return tuple(_tool(_unicode_inside(without_nulls(tool), where)) for tool in value)
+    tools = [_unicode_inside(without_nulls(tool), where) for tool in value]
+    return tuple(tool if as_given else _tool(tool) for tool in tools)
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def _json(text: str, where: str) -> Any:
         raise BadRow(f"{where} is not JSON ({error}): {short(text)}") from error
 
 
-def _unicode(text: str, where: str) -> str:
+def unicode_text(text: str, where: str) -> str:
     """The text. Raises `BadRow` where it holds half a character (a lone surrogate), which no tokenizer takes."""
     try:
         text.encode()
@@ -210,7 +213,7 @@ def _unicode(text: str, where: str) -> str:
 
 
 def _unicode_inside(value: dict[str, Any], where: str) -> dict[str, Any]:
-    _unicode(json.dumps(value, ensure_ascii=False, default=str), where)
+    unicode_text(json.dumps(value, ensure_ascii=False, default=str), where)
     return value
 
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from quantized_nets import rows_of_text
 
-from phi3kit import UserError
+from phi3kit import Message, UserError
 from phi3kit.export.calibration import quantize_net
 from phi3kit.export.device import for_device
 from phi3kit.export.stream import Stream
@@ -48,12 +48,26 @@ def test_documents_and_conversations_are_cut_into_rows(tmp_path):
     assert row.tolist() == render(read_conversations(chats)[0].messages, tokenizer).ids[:40]
 
 
+def test_other_dialects_calibrate_and_one_bad_row_costs_that_row(tmp_path, capsys):
+    tokenizer = tiny.tokenizer()
+    rows = [{"instruction": "q", "output": "some answer"}, {"text": "half \ud83d"}, {"text": None}, {"text": "a text"}]
+    rows += [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "some answer"}]}]
+    (tmp_path / "x.jsonl").write_text("\ufeff" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    chat = render([Message("user", "q"), Message("assistant", "some answer")], tokenizer).ids
+    ids = [*chat, *tokenizer.encode("a text"), *chat]
+    (row,) = rows_of(tmp_path / "x.jsonl", tokenizer, len(ids), len(ids))
+    assert row.tolist() == ids
+    said = capsys.readouterr().err
+    assert "2 of 5 rows cannot be used" in said
+    assert "x.jsonl:2: text is not Unicode at character 5" in said
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     file = tmp_path / "x.jsonl"
     with pytest.raises(UserError, match=r"calibration: there is nothing at .*x\.jsonl; give a folder"):
         rows_of(file, tiny.tokenizer(), 32, 64)
     file.write_text('{"body": "a"}\n')
-    with pytest.raises(UserError, match=r"""x\.jsonl:1 has \['body'\], neither "text" nor "messages\""""):
+    with pytest.raises(UserError, match=r"""x\.jsonl:1: has \['body'\], neither "text" nor a conv"""):
         rows_of(file, tiny.tokenizer(), 32, 64)
     file.write_text('{"text": "a"}\n')
     with pytest.raises(UserError, match="holds fewer than 32 tokens"):

@@ -158,15 +158,15 @@ def one_chat(tmp_path: Path, tokenizer: Tokenizer, **changes: Any) -> ImageConve
 
 
 def test_bad_images_are_named_with_their_conversation(tokenizer, tmp_path, folder):
-    with pytest.raises(UserError, match=r"one.jsonl, conversation 'first': cannot read the image .*absent.png: No"):
+    with pytest.raises(UserError, match=r"one.jsonl:1: cannot read the image .*absent.png: No"):
         one_chat(tmp_path, tokenizer, images=["absent.png"]).samples("train")
     (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"one.jsonl, conversation 'first': .*empty.png is empty \(0 bytes\)"):
+    with pytest.raises(UserError, match=r"one.jsonl:1: .*empty.png is empty \(0 bytes\)"):
         one_chat(tmp_path, tokenizer, images=["empty.png"]).samples("train")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    with pytest.raises(UserError, match=r"conversation 'first': .*dot.png: an image of 1 x 1 pixels shows nothing"):
+    with pytest.raises(UserError, match=r"one.jsonl:1: .*dot.png: an image of 1 x 1 pixels shows nothing"):
         one_chat(tmp_path, tokenizer, images=["dot.png"]).samples("train")
-    with pytest.raises(UserError, match=r"conversation 'first': there are 2 images and the text has <\|image_1\|>"):
+    with pytest.raises(UserError, match=r"one.jsonl:1: there are 2 images and the text has <\|image_1\|>"):
         one_chat(tmp_path, tokenizer, images=[str(folder / "images" / "train-0.png")] * 2).samples("train")
 
 
@@ -212,3 +212,50 @@ def test_next_fit_packs_everything_once():
     assert max(sum(lengths[number] for number in row) for row in rows) <= 40
     assert rows == next_fit(lengths, 40, seed=3) != next_fit(lengths, 40, seed=4)
     assert len(rows) < 1.6 * sum(lengths) / 40
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_bad_row_costs_that_row(kind, tokenizer, tmp_path, folder, capsys):
+    image = str(folder / "images" / "train-0.png")
+    good = {
+        "captions": {"image": image, "text": "A red square."},
+        "chats": chat_about(folder, 1),
+        "pairs": {"prompt": "<|image_1|>?", "chosen": "red", "rejected": "no", "images": [image]},
+    }[kind]
+    bad = {**good, "image": "absent.png"} if kind == "captions" else {**good, "images": ["absent.png"]}
+    file = lines(tmp_path / "c.jsonl", good, bad, good, {"caption": "a"}, good)
+    data = KINDS[kind](tokenizer, train=file, heldout=file, **DATA)
+    data.samples("train")
+    counts = data.report["rows"]["train"]
+    assert (counts["rows"], counts["unreadable"], counts["left_out"]) == (5, 2, 0)
+    said = capsys.readouterr().err
+    assert "c.jsonl: 2 of 5 rows cannot be used and are left out: " in said
+    assert "c.jsonl:2: cannot read the image" in said
+    file = lines(tmp_path / "c.jsonl", good, bad, good)
+    with pytest.raises(UserError, match=r"c.jsonl:2: cannot read the image .*absent.png"):
+        KINDS[kind](tokenizer, train=file, heldout=file, unreadable="stop", **DATA).samples("train")
+
+
+def test_chats_as_others_publish_them(tokenizer, tmp_path, folder):
+    image = str(folder / "images" / "train-0.png")
+    answer = {"role": "assistant", "content": "red"}
+    turns = [{"from": "human", "value": "<image>Which?"}, {"from": "gpt", "value": "red"}]
+    part = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": "Which?"}]
+    rows = [
+        {"messages": [{"role": "user", "content": "<|image_1|>\nWhich?"}, answer], "images": [image]},
+        {"conversations": turns, "image": image},
+        {"messages": [{"role": "user", "content": part}, answer]},
+    ]
+    file = lines(tmp_path / "c.jsonl", *rows)
+    texts = [one for row in ImageConversationBatches(tokenizer, file, file, **DATA).samples("train") for one in row]
+    assert len(texts) == 3
+    assert all(one.text == texts[0].text for one in texts)
+
+
+def test_a_share_of_chats_is_held_out(tokenizer, tmp_path, folder):
+    asked = [chat_about(folder, 1) for _ in range(10)]
+    for number, row in enumerate(asked):
+        row["messages"][0]["content"] += f" {number}?"
+    data = ImageConversationBatches(tokenizer, lines(tmp_path / "c.jsonl", *asked), holdout=0.2, **DATA)
+    data.samples("train"), data.samples("heldout")
+    assert [data.report["rows"][part]["rows"] for part in ("train", "heldout")] == [8, 2]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch.utils.data import Dataset
 
 from phi3kit import Batch, Preference, UserError
 from phi3kit.families import Tokenizer
 from phi3kit.phases import Batches
+from phi3kit.phases.row_source import RowSource, counts_of, told, used
 from phi3kit.records import Message
-from phi3kit.text import read_preferences
+from phi3kit.text.chat_files import preferences_of
+from phi3kit.text.chat_shapes import Dialect
 from phi3kit_vision.hd import HDTransform
 from phi3kit_vision.prompt import Prompt, render_pictured
-from phi3kit_vision.rows import Pictured, lengths_of, pictured, pictured_batch, report_left_out
+from phi3kit_vision.rows import NOTHING_FITS, Pictured, lengths_of, pictured, pictured_batch
 
 
 @final
@@ -26,8 +28,8 @@ class ImagePreferenceBatches(Batches):
 
     Args:
         tokenizer: the net's.
-        train: a JSONL or Parquet file of ``prompt``, ``chosen``, ``rejected`` and ``images``.
-        heldout: the same, never trained on.
+        train: pairs, a JSONL, JSON or Parquet file or a folder of them, each with its ``images``.
+        heldout: the same, never trained on; null: a share of `train` is held out.
         context: longest prompt and answer together, in tokens, image rows included; longer pairs are left out.
         batch_size: pairs per batch and device.
         crops: the most crops of one image: 16 for single images, 4 for several (Phi-3.5-vision's model card).
@@ -35,8 +37,12 @@ class ImagePreferenceBatches(Batches):
         patch: side of a patch, in pixels; the net's `vision` must have the same.
         bos_after_image: the token that opens a conversation also follows each image, as in the public processor.
         num_workers: processes that load ahead; 0 loads in the training process.
-        seed: of the shuffles.
+        seed: of the shuffles, and of the share that is held out.
         heldout_batches: how many batches of held-out data make one evaluation; null means all.
+        holdout: share of `train` to hold out where there is no `heldout` and no row says so in its split.
+        unreadable: "skip" leaves out rows that cannot be used, or their images, and counts them; "stop" ends there.
+        role_map: roles of one's own: ``{bot: assistant}``.
+        fields: fields of one's own, by the names known here: ``{messages: dialogue, images: photos}``.
     """
 
     gives = "pairs"
@@ -45,7 +51,8 @@ class ImagePreferenceBatches(Batches):
         self,
         tokenizer: Tokenizer,
         train: Path,
-        heldout: Path,
+        heldout: Path | None = None,
+        *,
         context: int,
         batch_size: int,
         crops: int = 16,
@@ -55,19 +62,28 @@ class ImagePreferenceBatches(Batches):
         num_workers: int = 0,
         seed: int = 0,
         heldout_batches: int | None = None,
+        holdout: float = 0.05,
+        unreadable: Literal["skip", "stop"] = "skip",
+        role_map: dict[str, str] | None = None,
+        fields: dict[str, str | None] | None = None,
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
-        self.files = {"train": Path(train), "heldout": Path(heldout)}
+        dialect = Dialect(role_map, fields)
+        self.source = RowSource(preferences_of, train, heldout, holdout, seed, unreadable, dialect)
         self.context, self.bos_after_image = context, bos_after_image
         self.hd = HDTransform(crops, view, patch)
         self._pairs: dict[str, list[list[Pictured]]] = {}
 
     def samples(self, part: str) -> Dataset[Any]:
         if part not in self._pairs:
-            file = self.files[part]
-            pairs = [self.pair(preference, file) for preference in read_preferences(file)]
+            given = self.source.part(part)
+            pairs = used(given, lambda preference: self.pair(preference, given.file))
             kept = [pair for pair in pairs if max(len(one.text.ids) for one in pair) <= self.context]
-            report_left_out(file, len(pairs), len(kept), self.context)
+            long = len(pairs) - len(kept)
+            line = f"{given.file}: {long} of {len(pairs)} are longer than {self.context} tokens: left out"
+            self.tell(part, counts_of(given, left_out=long), told(given, long and line))
+            if not kept:
+                raise UserError(f"{given.file} {NOTHING_FITS.format(self.context)}")
             self._pairs[part] = kept
         return self._pairs[part]  # type: ignore[return-value]
 
@@ -76,17 +92,16 @@ class ImagePreferenceBatches(Batches):
         return pictured_batch(rows, self.tokenizer, [n for n, _ in samples], self.hd)
 
     def pair(self, preference: Preference, file: Path) -> list[Pictured]:
-        """The chosen and the rejected answer, each after the prompt. Raises `UserError` naming file and pair."""
+        """The chosen and the rejected answer, each after the prompt. Raises `UserError`."""
         images = [file.parent / name for name in preference.images]
-        try:
-            lengths = lengths_of(images, self.hd)
-            prefix = len(self.render(preference.prompt, lengths).ids)
-            prompts = [
-                answer_only(self.render((*preference.prompt, *answer), lengths), prefix)
-                for answer in (preference.chosen, preference.rejected)
-            ]
-        except UserError as error:
-            raise UserError(f"{file}, preference {preference.id!r}: {error}") from error
+        lengths = lengths_of(images, self.hd)
+        prefix = len(self.render(preference.prompt, lengths).ids)
+        prompts = [
+            answer_only(self.render((*preference.prompt, *answer), lengths), prefix)
+            for answer in (preference.chosen, preference.rejected)
+        ]
+        if prompts[0].ids == prompts[1].ids:
+            raise UserError("chosen and rejected are the same tokens")
         return [pictured(prompt, images) for prompt in prompts]
 
     def render(self, messages: tuple[Message, ...], lengths: list[int]) -> Prompt:

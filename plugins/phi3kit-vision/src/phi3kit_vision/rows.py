@@ -6,10 +6,10 @@ of an image (the token after it carries no loss; in the usual prompts it is a ne
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -20,6 +20,8 @@ from phi3kit.phases.collate import Supervised, packed_batch
 from phi3kit_vision.hd import HDTransform
 from phi3kit_vision.image_files import BadImage, image_size, read_image
 from phi3kit_vision.prompt import Prompt
+
+NOTHING_FITS = "holds nothing to learn within {} tokens; raise context or lower crops"
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,26 @@ def cut(one: Pictured, context: int) -> Pictured | None:
     return Pictured(Supervised(ids[:context], supervised[:context]), one.images)
 
 
-def fitting(file: Path, texts: Sequence[Pictured], context: int) -> list[Pictured]:
-    """The texts within `context` tokens, the last tokens of longer ones cut off, and what was done to them said once.
+class Fitted(NamedTuple):
+    """Texts within the context, and what was lost: how many are cut, how many left out, and a line that says it."""
 
-    Raises:
-        UserError: no text with anything to learn is left.
-    """
+    texts: list[Pictured]
+    lost: dict[str, int]
+    line: str
+
+
+def fitting(file: Path, texts: Sequence[Pictured], context: int) -> Fitted:
+    """The texts within `context` tokens, the last tokens of longer ones cut off."""
     fit = [cut(text, context) for text in texts]
-    shortened = sum(len(text.text.ids) > context for text, kept in zip(texts, fit, strict=True) if kept is not None)
-    dropped = sum(kept is None for kept in fit)
-    if shortened or dropped:
-        print(
-            f"phi3kit: {file}: {shortened + dropped} of {len(texts)} are longer than {context} tokens: "
-            f"{shortened} cut at the end, {dropped} left out because their images do not fit",
-            file=sys.stderr,
-        )
     kept = [text for text in fit if text is not None and any(text.text.supervised)]
-    if not kept:
-        raise UserError(f"{file} holds nothing to learn within {context} tokens; raise context or lower crops")
-    return kept
+    long = sum(len(text.text.ids) > context for text in texts)
+    images = sum(text is None for text in fit)
+    empty = len(texts) - images - len(kept)
+    line = (
+        f"{file}: {long} of {len(texts)} are longer than {context} tokens: {long - images - empty} cut at the end, "
+        f"{images} left out because their images do not fit" + (f", {empty} with nothing to learn" if empty else "")
+    )
+    return Fitted(kept, {"cut": long - images - empty, "left_out": images + empty}, line if long else "")
 
 
 def next_fit(lengths: Sequence[int], capacity: int, seed: int) -> list[list[int]]:
@@ -106,11 +109,3 @@ def pictured_batch(rows: list[list[Pictured]], tokenizer: Tokenizer, samples: li
         seen = [hd(read_image(image)) for image in images]
         batch.pictures = Pictures(torch.cat([views for views, _ in seen]), [grid for _, grid in seen])
     return batch
-
-
-def report_left_out(file: Path, total: int, kept: int, context: int) -> None:
-    """Say how many were too long. Raises `UserError` where all are."""
-    if not kept:
-        raise UserError(f"{file} holds nothing within {context} tokens; raise context or lower crops")
-    if kept < total:
-        print(f"phi3kit: {file}: {total - kept} of {total} are longer than {context} tokens: left out", file=sys.stderr)
