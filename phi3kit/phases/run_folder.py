@@ -4,6 +4,7 @@ config.yaml         the recipe, every default included; repeats the run
 tokenizer/          the tokenizer it was trained with
 checkpoints/        step-00001000.ckpt: weights, optimizer, data state; of a finished run the last
 metrics.csv         a row every few steps            tensorboard/   the same
+data.json           fingerprints of the data it is trained on
 start.json          held-out measures before the first step
 model.safetensors   the final weights                report.json    what was reached
 done.json           written last; holds the recipe's fingerprint

@@ -13,6 +13,7 @@ import yaml
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError
 from phi3kit.recipe import Recipe
+from phi3kit.verbs import data_prints
 from phi3kit.verbs.alone import alone
 from phi3kit.verbs.net_change import check_net_change
 from phi3kit.verbs.summary import show
@@ -98,13 +99,25 @@ def fit(recipe: Recipe) -> dict[str, Any] | None:
 
     folder = RunFolder(recipe.out, first_process())
     folder.check(recipe)
+    prints = data_prints.of_recipe(recipe.config) if folder.first else {}
+    other = data_prints.changed(folder.path, prints)
     if folder.finished:
         print(f"{folder.path} is done already")
+        if other:
+            print(f"{folder.path}: {data_prints.told(other)}; give another --out to train on what is there now")
         return folder.read_json("report.json") or {}
+    if other and folder.checkpoints():
+        raise UserError(
+            f"{folder.path}: {data_prints.told(other)}, so the run cannot go on; give another --out, or bring back "
+            "what was there"
+        )
     parts = build(recipe)
     folder.claim(recipe)
     if folder.first:
         save_tokenizer(parts.tokenizer, _made(folder.path / "tokenizer"))
+        if other:  # nothing is trained yet
+            (folder.path / "start.json").unlink(missing_ok=True)
+    folder.write_json(data_prints.FILE, prints)
     begin = time.perf_counter()
     report = train(recipe, folder, parts.phase, parts.data, parts.trainer)
     if report is None:
@@ -112,7 +125,7 @@ def fit(recipe: Recipe) -> dict[str, Any] | None:
     report["seconds"] = round(time.perf_counter() - begin, 1)
     report["parameters"] = parts.phase.net.parameter_count()
     report["headline"] = headline(report)
-    weights.save(parts.phase.net, folder.path, first=folder.first)
+    weights.save(parts.phase.net, folder.path, first=folder.first, widen=parts.phase.widen)
     folder.write_json("report.json", report)
     folder.write_json("done.json", {"fingerprint": recipe.fingerprint})
     folder.keep_newest(1)  # with optimizer state: what making the run longer needs

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from phi3kit import recipe as recipes
+from phi3kit.verbs.data_prints import fingerprint
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
     if recipe.config.what_if:
         print(preparation.what_if(out, Progress()))
         return 0
+    before = fingerprint(out)
     preparation.run(out, Progress())
+    if before and fingerprint(out) != before:
+        print(f"{out} held other data before; runs that were trained on it say so, and do not go on with this")
     recipe.save(out / "config.yaml")
     if summary:
         show(json.loads((out / "report.json").read_text()))

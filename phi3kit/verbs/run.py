@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 from phi3kit import __version__
 from phi3kit import recipe as recipes
 from phi3kit.errors import UserError, nearest
+from phi3kit.verbs import data_prints
 from phi3kit.verbs.alone import alone
 from phi3kit.verbs.fit import STOPPED
 from phi3kit.verbs.summary import show
@@ -141,7 +143,9 @@ def run(steps: list[Step], state: State) -> None:
     for number, step in enumerate(steps, start=1):
         status = state.of(step)
         if status == "done":
-            print(f"[{number}/{len(steps)}] {step.name}: done already")
+            other = data_prints.changed(step.out) if step.verb == "fit" else []
+            but = f", but {data_prints.told(other)}" if other else ""
+            print(f"[{number}/{len(steps)}] {step.name}: done already{but}")
             continue
         if status == "changed" and step.out.exists():
             shutil.rmtree(step.out)  # ours: run.json says this step made it
@@ -167,7 +171,9 @@ def call(verb: str, recipe: Path) -> None:
     verb, *work = verb.split()  # "score fit" is the verb score, told to fit
     if verb == "fit" and on_several_devices(recipe):
         # Lightning starts every further device with the command line of this process: it must be the step's own
-        code = subprocess.run([sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(recipe)]).returncode
+        launched = {**os.environ, "PHI3KIT_LAUNCHED": "1"}
+        command = [sys.executable, "-m", "phi3kit.cli", verb, "--recipe", str(recipe)]
+        code = subprocess.run(command, env=launched).returncode
     else:
         code = import_module(VERBS[verb][0]).main([*work, "--recipe", str(recipe)], summary=False)
     if code == STOPPED:
