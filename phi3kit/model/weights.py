@@ -6,7 +6,7 @@ Ours are the field's names without the ``model.`` prefix that transformers' caus
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -37,11 +37,12 @@ def hugging_face_state(net: Decoder) -> dict[str, Tensor]:
     return dict(_gathered(net))
 
 
-def _gathered(net: Decoder) -> Iterator[tuple[str, Tensor]]:
+def _gathered(net: Decoder, widen: Callable[[str], Tensor | None] | None = None) -> Iterator[tuple[str, Tensor]]:
     """One parameter after another, whole."""
     for name, tensor in net.state_dict().items():
         if not (net.tied and name == "lm_head.weight"):
-            yield to_hugging_face(name), whole(tensor.detach()).contiguous()
+            wide = widen(name) if widen else None
+            yield to_hugging_face(name), whole(tensor.detach() if wide is None else wide).contiguous()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -58,21 +59,22 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def save(net: Decoder, folder: Path, first: bool = True) -> Path:
+def save(net: Decoder, folder: Path, first: bool = True, widen: Callable[[str], Tensor | None] | None = None) -> Path:
     """Write ``model.safetensors``; the file appears whole or not at all.
 
     Args:
         net: may be sharded; then every device calls this.
         folder: where to.
         first: this process is the one of several that writes.
+        widen: a parameter by its name, where it is known more precisely than the net has it.
     """
     target = folder / WEIGHTS
     partial = target.with_suffix(".partial")
     if not first:
-        for _ in _gathered(net):  # takes part, keeps nothing
+        for _ in _gathered(net, widen):  # takes part, keeps nothing
             pass
         return target
-    state = hugging_face_state(net)
+    state = dict(_gathered(net, widen))
     try:
         save_file(state, partial, metadata={"format": "pt"})
         readable(partial)

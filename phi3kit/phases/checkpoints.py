@@ -36,7 +36,7 @@ class Checkpoints(Callback):
             return
         step, asked = trainer.global_step, self.ctrl_c.heard_anywhere(trainer)
         last = step == trainer.max_steps
-        stopped = not last and (asked or (trainer.should_stop and trainer.fit_loop._can_stop_early))
+        stopped = asked or (not last and trainer.should_stop and trainer.fit_loop._can_stop_early)
         if stopped or (self.every_n_steps and (last or step % self.every_n_steps == 0)):
             self._save(trainer, phase, step)
         if asked:

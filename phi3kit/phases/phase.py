@@ -26,7 +26,7 @@ from phi3kit.model import Decoder, weights
 from phi3kit.phases.finite import check_step
 from phi3kit.phases.losses import token_losses
 from phi3kit.phases.optimizers import make_optimizer, switch
-from phi3kit.phases.rounding import keep_small_steps
+from phi3kit.phases.rounding import keep_small_steps, whole_precision
 from phi3kit.phases.sharding import shard
 from phi3kit.records import Batch
 
@@ -117,6 +117,7 @@ class Phase(LightningModule, Family, ABC):
         self.schedule = schedule
         self.grad_norm = torch.tensor(float("nan"))
         self.replay_weight = 1.0  # of replayed text beside the phase's own loss; `fit` sets it
+        self._optimizer: torch.optim.Optimizer | None = None
         self._counted = 0
         self._total: Tensor | float = 0.0
         self._seed = 0
@@ -214,9 +215,18 @@ class Phase(LightningModule, Family, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, [p for p in self.parameters() if p.requires_grad])
+        self._optimizer = optimizer
         keep_small_steps(optimizer, lambda: (self._seed * 1_000_003 + self.trainer.global_step) % 2**63)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def widen(self, name: str) -> Tensor | None:
+        """A parameter of the net as the optimizer knows it, where that is more precise than the net's bfloat16 and all
+        of the net learned so. Of a run that is over: the optimizer's averages go."""
+        own = dict(self.net.named_parameters())
+        if self._optimizer is None or not all(p.requires_grad and p.dtype == torch.bfloat16 for p in own.values()):
+            return None
+        return whole_precision(self._optimizer, own[name])
 
     def _factor(self, step: int) -> float:
         return self.schedule.factor(step, self.trainer.max_steps)

@@ -1,10 +1,10 @@
 """Small steps on weights in bfloat16, which has 8 bits of precision: a step below half of the last one would be lost,
 and fine-tuning is made of those.
 
-Special here: the optimizer computes each parameter's step in fp32, as it is; what it puts out, weights and averages, is
-rounded up or down at random, so that the mean is exact (stochastic rounding, arXiv 2010.06192, section 4). One
-parameter at a time is wide, so that weights and averages still take 2 bytes a number. The draws are a pure function of
-seed and step, the same on every device.
+Special here: the optimizer computes each parameter's step in fp32, as it is; what it puts out is rounded up or down at
+random, so that the mean is exact (stochastic rounding, arXiv 2010.06192, section 4): its averages to bfloat16, weights
+to 24 bits, the upper 16 of which are the net's and the lower 8 stay beside. One parameter at a time is wide, so that a
+weight takes 3 bytes and an average 2. The draws are a pure function of seed and step, the same on every device.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from phi3kit.model.weights import local
 
 LOST_BITS = 16  # of fp32 in bfloat16
+KEPT_BITS = 8  # of those, beside each weight
+LOWER = "lower_bits"  # what an optimizer's state calls them
 
 
 def stochastically_rounded(wide: Tensor, generator: torch.Generator) -> Tensor:
@@ -28,6 +30,37 @@ def stochastically_rounded(wide: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randint(0, 1 << LOST_BITS, wide.shape, dtype=torch.int32, device=wide.device, generator=generator)
     bits = (wide.view(torch.int32) + noise) & -(1 << LOST_BITS)
     return bits.view(torch.float32).to(torch.bfloat16)
+
+
+def split(wide: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """fp32 numbers as the nearest bfloat16 ones and, in int8, how far they are off, in 256ths of the last place."""
+    noise = torch.randint(0, 1 << KEPT_BITS, wide.shape, dtype=torch.int32, device=wide.device, generator=generator)
+    bits = (wide.view(torch.int32) + noise) >> KEPT_BITS
+    upper = (bits + (1 << KEPT_BITS - 1)) >> KEPT_BITS
+    return upper.to(torch.int16).view(torch.bfloat16), (bits - (upper << KEPT_BITS)).to(torch.int8)
+
+
+def joined(narrow: Tensor, lower: Tensor) -> Tensor:
+    """fp32 numbers out of what `split` made of them."""
+    upper = narrow.contiguous().view(torch.int16).to(torch.int32) << LOST_BITS
+    return (upper + (lower.to(torch.int32) << KEPT_BITS)).view(torch.float32)
+
+
+def whole_precision(optimizer: Optimizer, parameter: nn.Parameter) -> Tensor | None:
+    """A weight with what is kept beside it, in fp32, if there is such; the optimizer forgets what it had for it."""
+    lower = optimizer.state.pop(parameter, {}).get(LOWER)
+    if lower is None:
+        return None
+    if isinstance(parameter, DTensor):
+        numbers = joined(local(parameter.detach()), local(lower).to(local(parameter).device))
+        return _like(parameter, numbers)
+    return joined(parameter.detach(), lower.to(parameter.device))
+
+
+def _like(parameter: DTensor, numbers: Tensor) -> DTensor:
+    return DTensor.from_local(
+        numbers, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )
 
 
 def keep_small_steps(optimizer: Optimizer, seed: Callable[[], int]) -> None:
@@ -74,14 +107,21 @@ def _step_group(
     for parameter in group["params"]:
         if parameter.dtype != torch.bfloat16 or parameter.grad is None:
             continue
-        copied = parameter.detach().float()
-        copied.grad = parameter.grad.float()
         state = optimizer.state.pop(parameter, {})
+        lower = state.pop(LOWER, None)
+        copied = parameter.detach().float()
+        if lower is not None:
+            local(copied).copy_(joined(local(parameter), local(lower)))
+        copied.grad = parameter.grad.float()
         optimizer.state[copied] = {name: _widened(value) for name, value in state.items()}
         changed = _taken(optimizer, take, [copied], options)
-        local(parameter).copy_(stochastically_rounded(local(copied), generator))
+        upper, lower = split(local(copied), generator)
+        local(parameter).copy_(upper)
+        kept = _like(parameter, lower) if isinstance(parameter, DTensor) else lower
         state = optimizer.state.pop(copied)
-        optimizer.state[parameter] = {name: _narrowed(value, generator) for name, value in state.items()}
+        optimizer.state[parameter] = {name: _narrowed(value, generator) for name, value in state.items()} | {
+            LOWER: kept
+        }
     group.update(changed)  # what the optimizer counts in its groups
 
 
@@ -113,7 +153,7 @@ def _is_narrowed(value: Any, dtype: torch.dtype) -> bool:
 
 
 def _keep_numbers(optimizer: Optimizer) -> None:
-    """torch loads an optimizer's state in its parameters' type; single numbers stay in theirs."""
+    """torch loads an optimizer's state in its parameters' type; single numbers and whole ones stay in theirs."""
     given: dict[str, Any] = {}
 
     def remember(_: Optimizer, state: dict[str, Any]) -> None:
@@ -124,9 +164,9 @@ def _keep_numbers(optimizer: Optimizer) -> None:
         ids = [id for group in given["param_groups"] for id in group["params"]]
         for parameter, id in zip(own, ids, strict=True):
             for name, value in given["state"].get(id, {}).items():
-                if isinstance(value, Tensor) and value.ndim == 0:
+                if isinstance(value, Tensor) and (value.ndim == 0 or not value.is_floating_point()):
                     loaded = self.state[parameter][name]
-                    self.state[parameter][name] = value.to(device=loaded.device, copy=True)
+                    self.state[parameter][name] = loaded.to(value.dtype) if value.ndim else value.to(loaded.device)
         given.clear()
 
     optimizer.register_load_state_dict_pre_hook(remember)

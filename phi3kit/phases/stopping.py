@@ -38,8 +38,9 @@ class TimeLimit(Timer):
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
         if self._duration is None or trainer.fit_loop._should_accumulate():
             return
-        self._check_time_remaining(trainer)
-        self.reached = self.reached or self.time_elapsed() >= self._duration
+        before = trainer.should_stop
+        self._check_time_remaining(trainer)  # by the first device's clock
+        self.reached = self.reached or (trainer.should_stop and not before)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -28,9 +28,17 @@ def here(arithmetic: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return arithmetic
 
 
-def fit(out: str, steps: int, every: int = 0, schedule: dict[str, Any] | None = None, **trainer: Any) -> int:
+def fit(
+    out: str,
+    steps: int,
+    every: int = 0,
+    schedule: dict[str, Any] | None = None,
+    optimizer: str = "torch.optim.AdamW",
+    **trainer: Any,
+) -> int:
     phase = json.loads(json.dumps(RECIPE["phase"]))
     phase["init_args"]["schedule"] = schedule or {}
+    phase["init_args"]["optimizer"]["class_path"] = optimizer
     trainer = {**RECIPE["trainer"], "log_every_n_steps": None, "max_steps": steps, **trainer}
     recipe = {**RECIPE, "phase": phase, "checkpoint_every": every, "trainer": trainer}
     Path(f"{out}.yaml").write_text(yaml.safe_dump(recipe))
@@ -57,16 +65,21 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> Any:
     monkeypatch.setattr(Phase, "on_before_optimizer_step", method)
 
 
-def test_ctrl_c_saves_the_step_and_the_same_command_ends_alike(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fit("whole", 7) == 0
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16-true"}, {"optimizer": "schedulefree.AdamWScheduleFree"}])
+def test_ctrl_c_saves_the_step_and_the_same_command_ends_alike(
+    capsys, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    if "optimizer" in options:
+        pytest.importorskip("schedulefree")
+    assert fit("whole", 7, **options) == 0
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert fit("run", 7) == 130
+        assert fit("run", 7, **options) == 130
     assert "stopping at the end of this step" in capsys.readouterr().err
     assert checkpoints("run") == ["step-00000004.ckpt"]
     assert not Path("run/done.json").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert fit("run", 7) == 0
+    assert fit("run", 7, **options) == 0
     assert weights("run") == weights("whole")
 
 
