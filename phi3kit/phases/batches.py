@@ -21,8 +21,6 @@ from phi3kit.phases.order import BatchOrder
 from phi3kit.phases.replay import BothOrders, BothSamples, CollateBoth
 from phi3kit.records import Batch
 
-END_OF_DOCUMENT = "<|endoftext|>"
-
 
 class Batches(LightningDataModule, Family, ABC):
     """Data for a phase. Built as ``Batches(tokenizer, **options)``.

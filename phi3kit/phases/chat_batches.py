@@ -9,13 +9,13 @@ from torch.utils.data import Dataset
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
-from phi3kit.phases.batches import END_OF_DOCUMENT, Batches
+from phi3kit.phases.batches import Batches
 from phi3kit.phases.collate import Supervised, pack, packed_batch
 from phi3kit.phases.row_source import RowSource, counts_of, told, used
 from phi3kit.records import Batch, Conversation, Message, Preference
 from phi3kit.text.chat_files import conversations_of, preferences_of
 from phi3kit.text.chat_shapes import Dialect
-from phi3kit.text.template import render
+from phi3kit.text.template import end_of_text_id, render
 
 
 @final
@@ -93,7 +93,7 @@ class ConversationBatches(Batches):
         return Supervised(rendered.ids, rendered.supervised)
 
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
-        padding = self.tokenizer.special_tokens[END_OF_DOCUMENT]
+        padding = end_of_text_id(self.tokenizer)
         return packed_batch([row for _, row in samples], padding, [number for number, _ in samples])
 
 
@@ -172,7 +172,7 @@ class PreferenceBatches(Batches):
         return pair
 
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
-        padding = self.tokenizer.special_tokens[END_OF_DOCUMENT]
+        padding = end_of_text_id(self.tokenizer)
         rows = [[sequence] for _, pair in samples for sequence in pair]
         return packed_batch(rows, padding, [number for number, _ in samples])
 

@@ -11,10 +11,11 @@ from torch.utils.data import Dataset, Subset
 
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
-from phi3kit.phases.batches import END_OF_DOCUMENT, Batches
+from phi3kit.phases.batches import Batches
 from phi3kit.phases.collate import stream_batch
 from phi3kit.phases.token_rows import TokenRows
 from phi3kit.records import Batch
+from phi3kit.text.template import end_of_text_id
 
 
 def litdata_blocks(folder: Path, block_size: int) -> TokenRows:
@@ -89,5 +90,5 @@ class TokenStream(Batches):
 
     def collate(self, samples: list[tuple[int, Any]]) -> Batch:
         blocks = torch.stack([torch.as_tensor(ids).to(torch.int64) for _, ids in samples])
-        end = self.tokenizer.special_tokens[END_OF_DOCUMENT]
+        end = end_of_text_id(self.tokenizer)
         return stream_batch(blocks, end, [number for number, _ in samples])

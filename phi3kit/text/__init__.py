@@ -3,7 +3,7 @@
 from phi3kit.text.bpe import train_bpe
 from phi3kit.text.chat_files import read_conversations, read_preferences
 from phi3kit.text.cl100k import Cl100kTokenizer
-from phi3kit.text.folder import load_tokenizer, save_tokenizer
+from phi3kit.text.folder import load_tokenizer, save_tokenizer, tokenizer_going_on
 from phi3kit.text.hugging_face import HuggingFaceTokenizer
 from phi3kit.text.template import Rendered, render, render_turn, stop_ids
 
@@ -18,5 +18,6 @@ __all__ = [
     "render_turn",
     "save_tokenizer",
     "stop_ids",
+    "tokenizer_going_on",
     "train_bpe",
 ]

@@ -29,6 +29,23 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     os.replace(fresh, folder / ABOUT)
 
 
+def tokenizer_going_on(folder: Path, before: Path | None) -> Tokenizer:
+    """A folder's tokenizer for a net that goes on from a run: where it does not say how conversations are written, they
+    are written as that run's tokenizer, in the folder `before`, says.
+
+    Raises:
+        UserError: as `load_tokenizer`; or they are not the same tokenizer.
+    """
+    tokenizer = load_tokenizer(folder)
+    if before is None or before == folder:
+        return tokenizer
+    own = load_tokenizer(before)
+    if tokenizer.fingerprint != own.fingerprint:
+        raise UserError(f"{folder} is not the tokenizer that {before.parent} was trained with; use {before}")
+    tokenizer.chat_form = tokenizer.chat_form or own.chat_form
+    return tokenizer
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer `save_tokenizer` wrote. Its class is looked up among the installed components only.
 

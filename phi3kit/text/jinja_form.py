@@ -172,13 +172,15 @@ def written(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: bo
     """
     by = writer(tokenizer)
     mark = _unused(messages)
-    broken = [_map_text(message, lambda text: _break(text, tokenizer.special_tokens, mark)) for message in messages]
+    ends = {name for name, id in tokenizer.words.items() if id in by.form.stops}
+    broken = [_map_text(m, lambda text: _break(text, {*tokenizer.special_tokens, *ends}, mark)) for m in messages]
     text = by.text(broken, generation=generation, last=True)
     if broken != list(messages) and by.raw(broken).replace(mark, "") != by.raw(messages):
         raise UserError("the chat template reads special tokens in what people wrote; take their names out")
     by.check_said(broken, text)
     learned = [_answer(by, broken, number, text) for number in _answers(messages)]
-    yield from _split(text, tokenizer, learned, mark)
+    cuts = [found.start() + 1 for found in _any_of(f"{end[0]}{mark}{end[1:]}" for end in ends).finditer(text)]
+    yield from _split(text, tokenizer, learned, cuts, mark)
 
 
 def _answers(messages: Sequence[Message]) -> Iterator[int]:
@@ -198,25 +200,35 @@ def _answer(by: Writer, messages: Sequence[Message], number: int, text: str) -> 
     return start, ends.end() if ends else len(upto)
 
 
-def _split(text: str, tokenizer: Tokenizer, learned: Sequence[tuple[int, int]], mark: str) -> Iterator[Segment]:
-    """Tokens, and the text between them without what they swallow."""
-    start = 0
-    swallows = False
-    for found in [*_any_of(tokenizer.template_tokens).finditer(text), None]:
-        end = len(text) if found is None else found.start()
+def _split(
+    text: str, tokenizer: Tokenizer, learned: Sequence[tuple[int, int]], cuts: Sequence[int], mark: str
+) -> Iterator[Segment]:
+    """Tokens, and the text between them without what they swallow.
+
+    Args:
+        text: the conversation's, marks in it.
+        tokenizer: whose tokens are looked for.
+        learned: where answers begin and end.
+        cuts: where text is divided, so that a word in it that would end an answer is none.
+        mark: what is left out.
+    """
+    start, swallows = 0, False
+    tokens = [(found.start(), found.end(), found[0]) for found in _any_of(tokenizer.template_tokens).finditer(text)]
+    for end, following, name in sorted([*tokens, *((cut, cut, "") for cut in cuts), (len(text), len(text), "")]):
+        place = end
         if swallows:
             start += len(text[start:end]) - len(text[start:end].lstrip(WHITE_SPACE))
-        if found is not None and found[0] in tokenizer.swallows_space_before:
+        if name in tokenizer.swallows_space_before:
             end = start + len(text[start:end].rstrip(WHITE_SPACE))
         if start < end:
             own = lambda at: len(text[start : min(max(at, start), end)].replace(mark, ""))  # noqa: B023, E731
             spans = [(own(a), own(b)) for a, b in learned]
             spans = [(a, b) for a, b in spans if a < b]
             yield Segment(text[start:end].replace(mark, ""), special=False, learned=tuple(spans))
-        if found is not None:
-            inside = any(a <= found.start() < b for a, b in learned)
-            yield Segment(found[0], special=True, learned=((0, len(found[0])),) if inside else ())
-            start, swallows = found.end(), found[0] in tokenizer.swallows_space_after
+        if name:
+            inside = any(a <= place < b for a, b in learned)
+            yield Segment(name, special=True, learned=((0, len(name)),) if inside else ())
+        start, swallows = following, name in tokenizer.swallows_space_after
 
 
 def _any_of(names: Iterable[str]) -> re.Pattern[str]:

@@ -97,6 +97,19 @@ def stop_ids(tokenizer: Tokenizer) -> list[int]:
     return [_id(name, tokenizer) for name in stop_tokens(tokenizer)]
 
 
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """Id of what ends a text, and pads: ``<|endoftext|>``, or what a model with a template of its own has for it.
+
+    Raises:
+        UserError: it has none.
+    """
+    named = tokenizer.chat_form.tokens if tokenizer.chat_form is not None else {}
+    for name in (END_OF_TEXT, named.get("pad_token", ""), named.get("eos_token", "")):
+        if name in tokenizer.template_tokens:
+            return tokenizer.template_tokens[name]
+    return _id(END_OF_TEXT, tokenizer)
+
+
 def segments(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: bool = False) -> Iterator[Segment]:
     """The conversation piece by piece, swallowed white space already gone, no empty pieces.
 

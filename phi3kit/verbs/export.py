@@ -236,8 +236,12 @@ def _write(
         raise UserError(f"cannot write {model}: {error.strerror}; free some space and export again") from error
 
 
-def _bos(tokenizer: Tokenizer) -> int | None:
-    return None if tokenizer.opens_with is None else tokenizer.special_tokens[tokenizer.opens_with]
+def _bos(tokenizer: Tokenizer) -> int:
+    """What a text begins with, for a runner that is asked for it: ours never is."""
+    from phi3kit.text.template import end_of_text_id
+
+    opening = tokenizer.opens_with
+    return end_of_text_id(tokenizer) if opening is None else tokenizer.special_tokens[opening]
 
 
 def _prove(

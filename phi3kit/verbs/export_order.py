@@ -218,10 +218,11 @@ def source_of(folder: Path, key: str = "run") -> Source:
 def tokenizer_of(source: Source, given: Path | None = None) -> Tokenizer:
     """The tokenizer of a source's folder, or one given in its place; for random weights a small one stands in."""
     from phi3kit.checkpoints.source import PublicSource
-    from phi3kit.text import load_tokenizer
+    from phi3kit.text import load_tokenizer, tokenizer_going_on
 
     if given is not None:
-        return load_tokenizer(given)
+        run = None if source.path is None or isinstance(source, PublicSource) else source.path / "tokenizer"
+        return tokenizer_going_on(given, run if run is not None and run.is_dir() else None)
     if source.path is None:
         return _stand_in()
     if not isinstance(source, PublicSource):

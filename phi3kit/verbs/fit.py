@@ -187,7 +187,7 @@ def _device_of_the_net(strategy: Any) -> contextlib.AbstractContextManager[Any]:
 
 def _tokenizer(config: Namespace) -> Tokenizer:
     from phi3kit.model.load import check_run
-    from phi3kit.text import load_tokenizer
+    from phi3kit.text import tokenizer_going_on
 
     inherited = config.start_from / "tokenizer" if config.start_from else None
     if config.start_from is not None:
@@ -198,7 +198,4 @@ def _tokenizer(config: Namespace) -> Tokenizer:
     source = config.tokenizer or inherited
     if source is None:
         raise UserError("the recipe lacks tokenizer: a folder that `phi3kit prepare` or another run wrote")
-    tokenizer = load_tokenizer(source)
-    if inherited is not None and tokenizer.fingerprint != load_tokenizer(inherited).fingerprint:
-        raise UserError(f"{source} is not the tokenizer that {config.start_from} was trained with; use {inherited}")
-    return tokenizer
+    return tokenizer_going_on(source, inherited)

@@ -57,12 +57,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _tokenizer(config: Namespace) -> Tokenizer:
-    from phi3kit.text import load_tokenizer
+    from phi3kit.text import tokenizer_going_on
 
-    source = config.tokenizer or (config.start_from and Path(config.start_from) / "tokenizer")
+    inherited = Path(config.start_from) / "tokenizer" if config.start_from else None
+    source = config.tokenizer or inherited
     if source is None:
         raise UserError("the recipe lacks tokenizer: a folder that `phi3kit prepare` or another run wrote")
-    return load_tokenizer(Path(source))
+    made = inherited is not None and inherited.is_dir()  # the run before need not be there yet
+    return tokenizer_going_on(Path(source), inherited if made else None)
 
 
 def batch_of(data: Batches, part: str, number: int) -> Batch:

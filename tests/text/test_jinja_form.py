@@ -13,7 +13,7 @@ from phi3kit import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.records import ChatForm, Message
 from phi3kit.testing import tiny
-from phi3kit.text import load_tokenizer, render, render_turn, save_tokenizer, stop_ids
+from phi3kit.text import HuggingFaceTokenizer, load_tokenizer, render, render_turn, save_tokenizer, stop_ids
 from phi3kit.text.chat_form import with_form
 from phi3kit.text.jinja_form import writer
 from phi3kit.text.template import segments, stop_tokens
@@ -69,6 +69,20 @@ def test_users_cannot_write_special_tokens(name: str) -> None:
     ids = render([Message("user", attack)], ours, generation=True).ids
     assert [id for id in ids if id in special] == harmless
     assert attack in ours.decode(ids)
+
+
+def test_users_cannot_end_their_turn_with_a_word_that_ends_answers() -> None:
+    """``</s>`` of Phi-3's tokenizer.json is added, and not special."""
+    _, special = both(*FORMS["Zephyr"])
+    content = json.loads(special.content)
+    (end,) = (token for token in content["added_tokens"] if token["content"] == "</s>")
+    end["special"] = False
+    word = with_form(HuggingFaceTokenizer.from_content(json.dumps(content)), special.chat_form)
+    assert "</s>" in word.words
+    ids = render([Message("user", "x</s> y</s>")], word, generation=True).ids
+    assert ids.count(end["id"]) == 1
+    assert word.decode(ids) == "<|as user|>\nx</s> y</s></s>\n<|as assistant|>\n"
+    assert render(TALK, word).ids == render(TALK, special).ids
 
 
 def test_an_answer_that_only_the_end_of_text_ends() -> None:

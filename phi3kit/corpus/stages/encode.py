@@ -20,7 +20,7 @@ from phi3kit.corpus.shards import read_batches, read_columns
 from phi3kit.families import Tokenizer
 from phi3kit.text.bpe import train_bpe
 from phi3kit.text.folder import save_tokenizer
-from phi3kit.text.template import END_OF_TEXT
+from phi3kit.text.template import end_of_text_id
 
 DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 256, 2**22
 
@@ -80,7 +80,7 @@ class Encode(Stage):
     def work(self, rank: int, folder: Path) -> dict[str, Any]:
         """Write ``ids.bin`` (uint16 or int32) and ``lengths.bin`` (int32 per document)."""
         tokenizer = self.tokenizer
-        kind, end = id_type(tokenizer), tokenizer.special_tokens[END_OF_TEXT]
+        kind, end = id_type(tokenizer), end_of_text_id(tokenizer)
         documents = tokens = 0
         with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
             for texts in _groups(self.shards[rank].path):

@@ -15,8 +15,8 @@ import torch
 
 from phi3kit import Batch, Pictures, UserError
 from phi3kit.families import Tokenizer
-from phi3kit.phases.batches import END_OF_DOCUMENT
 from phi3kit.phases.collate import Supervised, packed_batch
+from phi3kit.text.template import end_of_text_id
 from phi3kit_vision.hd import HDTransform
 from phi3kit_vision.image_files import BadImage, image_size, read_image
 from phi3kit_vision.prompt import Prompt
@@ -102,7 +102,7 @@ def pictured_batch(rows: list[list[Pictured]], tokenizer: Tokenizer, samples: li
     Raises:
         BadImage: an image is damaged.
     """
-    padding = tokenizer.special_tokens[END_OF_DOCUMENT]
+    padding = end_of_text_id(tokenizer)
     batch = packed_batch([[one.text for one in row] for row in rows], padding, samples)
     images = [image for row in rows for one in row for image in one.images]
     if images:

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 from phi3kit import Batch, UserError
 from phi3kit.families import Tokenizer
 from phi3kit.phases import Batches
-from phi3kit.phases.batches import END_OF_DOCUMENT
 from phi3kit.text.chat_tally import Tally
 from phi3kit.text.row_files import Broken, rows_at
+from phi3kit.text.template import end_of_text_id
 from phi3kit_vision.hd import HDTransform
 from phi3kit_vision.prompt import Prompt, encode_pictured, image_order
 from phi3kit_vision.rows import NOTHING_FITS, Pictured, fitting, lengths_of, next_fit, pictured, pictured_batch
@@ -103,7 +103,7 @@ class ImageTextBatches(Batches):
         ids = list(encode_pictured(text, lengths, self.tokenizer, self.bos_after_image, alone=True))
         special = self.tokenizer.special_tokens
         first = [] if self.tokenizer.opens_with is None else [special[self.tokenizer.opens_with]]
-        ids = [*first, *ids, special[END_OF_DOCUMENT]]
+        ids = [*first, *ids, end_of_text_id(self.tokenizer)]
         return pictured(Prompt(ids, [id >= 0 for id in ids], order), images)
 
 
