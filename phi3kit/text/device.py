@@ -13,6 +13,8 @@ from typing import Any
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.text.cl100k import Cl100kTokenizer
+from phi3kit.text.device_steps import device_steps
+from phi3kit.text.device_words import device_words
 from phi3kit.text.hugging_face import HuggingFaceTokenizer
 from phi3kit.text.ranks import bpe_of_ranks
 
@@ -33,10 +35,10 @@ def device_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
         content["added_tokens"] = [_added(id, name) for name, id in special]
     else:
         raise UserError(f"a device cannot read a {type(tokenizer).__name__}; use one that is saved as tokenizer.json")
-    content |= {"post_processor": _opening(tokenizer), "truncation": None, "padding": None}
-    content["decoder"] = _streaming(content["decoder"])
-    content["added_tokens"] += _fillers(content)
-    return content
+    content |= {"post_processor": _opening(tokenizer), "truncation": None, "padding": None, **device_steps(content)}
+    content["decoder"] = _streaming(content.get("decoder"))
+    content["added_tokens"] = [*(content.get("added_tokens") or []), *_fillers(content)]
+    return device_words(content, [token for token in content["added_tokens"] if token["content"] in tokenizer.words])
 
 
 def _streaming(decoder: dict[str, Any] | None) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def _opening(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 def _fillers(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Added tokens for ids that nothing has."""
-    taken = {*content["model"]["vocab"].values(), *(token["id"] for token in content["added_tokens"])}
+    added = content.get("added_tokens") or []
+    taken = {*content["model"]["vocab"].values(), *(token["id"] for token in added)}
     return [_added(id, f"<|unused_{id}|>") for id in sorted(set(range(max(taken) + 1)) - taken)]
 
 
