@@ -86,6 +86,7 @@ class Order:
 def read_order(recipe: Recipe) -> Order:
     """Check and open everything the recipe names. Raises `UserError`."""
     from phi3kit.export import XNNPACK, assemble, workplace
+    from phi3kit.export.device_text import check_before
     from phi3kit.text import read_conversations
     from phi3kit.text.device_template import template
 
@@ -103,6 +104,7 @@ def read_order(recipe: Recipe) -> Order:
     if note := trained_otherwise(source.path, quantizer):
         print(f"note: {note}", flush=True)
     tokenizer = tokenizer_of(source, config.tokenizer)
+    check_before(tokenizer, source.net.dims.vocab_size)
     pieces = template(tokenizer)
     if tokenizer.chat_form is not None:
         known = "" if "system" in pieces else "; it has no system turns that an app could add"
