@@ -5,6 +5,7 @@ Plain data, no behaviour beyond what the data itself implies. Importing this fil
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,6 +117,12 @@ class Message:
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning: str = ""
     name: str = ""
+
+    @property
+    def said(self) -> str:
+        """All that it says: what it thought, its text, its calls."""
+        calls = json.dumps(self.tool_calls, ensure_ascii=False, default=str) if self.tool_calls else ""
+        return "\n\n".join(filter(None, (self.reasoning, self.content, calls)))
 
 
 @dataclass(frozen=True)

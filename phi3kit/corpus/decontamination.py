@@ -208,7 +208,7 @@ def hits_of(row: Conversation | Preference, benchmarks: Benchmarks) -> list[Hit]
         messages = row.messages
     else:
         messages = (*row.prompt, *row.chosen, *row.rejected)
-    return [hit for message in messages for hit in benchmarks.hits(message.content)]
+    return [hit for message in messages for hit in benchmarks.hits(message.said)]
 
 
 def _each_once(hits: Iterable[Hit]) -> Iterator[Hit]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from phi3kit.records import Conversation, Message
 from phi3kit.text.chat_turns import ADDRESS, Turns, tools_of, with_system
-from phi3kit.text.row_fields import BadRow, Fields, UnknownShape, absent, plain, short
+from phi3kit.text.row_fields import BadRow, Fields, UnknownShape, absent, plain, short, unicode_text
 
 TURNS = ("messages", "conversations", "conversation")
 QUESTION = ("instruction", "prompt", "question", "query")
@@ -188,7 +188,7 @@ def _files(images: list[Any]) -> Iterator[str]:
         name = image.get("path") if isinstance(image, Mapping) and not image.get("bytes") else image
         if not isinstance(name, str) or ADDRESS.match(name):
             raise BadRow(f"images has {short(plain(image))}; a list of files is expected")
-        yield name
+        yield unicode_text(name, "images")
 
 
 def _metadata(fields: Fields) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _metadata(fields: Fields) -> dict[str, Any]:
     found = plain(given if isinstance(given, Mapping) else {} if absent(given) else {"metadata": given})
     found = {key: value for key, value in found.items() if key != "split" or value not in (None, "")}
     if "split" not in found and isinstance(fields.all.get("split"), str) and fields.all["split"]:
-        found["split"] = fields.text("split")
+        found["split"] = plain(fields.take("split"))
     return dict(found)
 
 

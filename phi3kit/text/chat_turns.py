@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from phi3kit.records import Message, Role
-from phi3kit.text.row_fields import BadRow, Fields, UnknownShape, plain, short, without_nulls
+from phi3kit.text.row_fields import BadRow, Fields, UnknownShape, plain, short, unicode_text, without_nulls
 
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system",
@@ -88,8 +88,8 @@ class Turns:
             learned=self._learned(fields, role, where),
             tools=tools_of(fields.take("tools"), f"{where}.tools", as_given=True),
             tool_calls=tuple(calls),
-            reasoning=unicode_text(fields.text("reasoning_content", "reasoning", "thinking"), where),
-            name=unicode_text(fields.text("name"), where),
+            reasoning=fields.text("reasoning_content", "reasoning", "thinking"),
+            name=fields.text("name"),
         )
         if message.tools and role != "system":
             raise BadRow(f"{where} declares tools in a turn of the {role}; put them beside `messages`")
@@ -113,11 +113,12 @@ class Turns:
         calls = fields.take("tool_calls") or []
         if isinstance(calls, str):
             calls = _json(calls, f"{where}.tool_calls")
+        calls = calls if isinstance(calls, list) else [calls]
         if legacy := fields.take("function_call"):
             calls = [*calls, legacy]
         if calls and role != "assistant":
             raise BadRow(f"{where} makes calls in a turn of the {role}; only an assistant does")
-        return [_call(call, where) for call in calls] if isinstance(calls, list) else _list_of_calls(calls, where)
+        return [_call(call, where) for call in calls]
 
     def _learned(self, fields: Fields, role: str, where: str) -> bool:
         name = next((name for name in LEARNED if name in fields), None)
@@ -170,7 +171,7 @@ def tools_of(value: Any, where: str, *, as_given: bool = False) -> tuple[dict[st
     """
     if isinstance(value, str):
         value = _json(value, where) if value.strip() else None
-    value = [value] if isinstance(value, Mapping) else value or []
+    value = [value] if value and isinstance(value, Mapping) else value or []
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise BadRow(f"{where} is {short(value)}; a list of tools is expected, as OpenAI's `tools` describe them")
     tools = [_unicode_inside(without_nulls(tool), where) for tool in value]
@@ -202,19 +203,10 @@ def _json(text: str, where: str) -> Any:
         raise BadRow(f"{where} is not JSON ({error}): {short(text)}") from error
 
 
-def unicode_text(text: str, where: str) -> str:
-    """The text. Raises `BadRow` where it holds half a character (a lone surrogate), which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise BadRow(f"{where} is not Unicode at character {error.start} ({half}, half of a character)") from error
-    return text
-
-
 def _unicode_inside(value: dict[str, Any], where: str) -> dict[str, Any]:
     unicode_text(json.dumps(value, ensure_ascii=False, default=str), where)
-    return value
+    found: dict[str, Any] = plain(value)
+    return found
 
 
 def with_system(messages: tuple[Message, ...], system: str, tools: tuple[dict[str, Any], ...]) -> tuple[Message, ...]:

@@ -51,7 +51,17 @@ class Fields:
         value = self.take(*names)
         if value is not None and not isinstance(value, str):
             raise BadRow(f"{next(name for name in names if name in self)} is {short(value)}; a text is expected")
-        return value or ""
+        return unicode_text(value or "", names[0])
+
+
+def unicode_text(text: str, where: str) -> str:
+    """The text. Raises `BadRow` where it holds half a character (a lone surrogate), which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise BadRow(f"{where} is not Unicode at character {error.start} ({half}, half of a character)") from error
+    return text
 
 
 def absent(value: Any) -> bool:

@@ -49,8 +49,7 @@ def rows_of(path: Path, tokenizer: Tokenizer, row: int, tokens: int) -> list[Ten
 def _ids(path: Path, tokenizer: Tokenizer, tally: Tally) -> Iterator[int]:
     """Of all texts, one after the other; what cannot be used is counted and left out."""
     from phi3kit.text.chat_shapes import Dialect, conversation_of
-    from phi3kit.text.chat_turns import unicode_text
-    from phi3kit.text.row_fields import BadRow, UnknownShape
+    from phi3kit.text.row_fields import BadRow, UnknownShape, unicode_text
     from phi3kit.text.row_files import Broken, rows_at
     from phi3kit.text.template import render
 

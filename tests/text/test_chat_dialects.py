@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from trl import maybe_extract_prompt
 
 from phi3kit.errors import UserError
 from phi3kit.records import Conversation, Message, Preference
-from phi3kit.text.chat_files import conversation_row, read_conversations, read_preferences
+from phi3kit.text.chat_files import conversation_row, preference_row, read_conversations, read_preferences
 from phi3kit.text.chat_shapes import Dialect
 
 U, A, S = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "system", "content": "s"}
@@ -268,3 +269,56 @@ def test_images_stand_where_rows_say(tmp_path: Path) -> None:
     for image in ("https://x.y/a.png", "data:image/png;base64,AA", {"bytes": "x", "path": None}):
         with pytest.raises(UserError, match=r"rows.jsonl:1: "):
             read(tmp_path, {"messages": [U, A], "images": [image]})
+
+
+def test_any_row_is_read_or_refused_and_what_is_read_can_be_written(tmp_path: Path) -> None:
+    """Fields of all kinds at random: never another exception, and never a row that does not survive its file."""
+    draw = random.Random(0)
+    half, call = "\ud83d", {"name": "t", "arguments": {"x": None}}
+    values = [None, 0, 1, 1.5, "", "x", "[]", "{}", [], {}, [None], [[]], [{}], [1], {"a": 1}, True, float("nan"), [U],
+              [U, A], [S, U, A], A, half, [U, WORSE], [TOOL], call, [["a", "b"]], [{"type": "image"}],
+              {"messages": [U]}, 10**400, [half]]  # fmt: skip
+    of_rows = [
+        *("messages", "conversations", "prompt", "completion", "response", "instruction", "input", "output", "context"),
+        *("system", "history", "tools", "functions", "images", "image", "id", "metadata", "split", "weight", "label"),
+        *("chosen", "rejected", "source"),
+    ]
+    of_turns = [
+        "role",
+        "from",
+        "content",
+        "value",
+        "weight",
+        "train",
+        "tool_calls",
+        "function_call",
+        "name",
+        "tools",
+        "id",
+    ]
+    of_turns += ["reasoning_content"]
+
+    def turn() -> dict[str, Any]:
+        given = dict(draw.choice([U, A, S, {"role": "tool", "content": "t"}]))
+        return given | {draw.choice(of_turns): draw.choice(values) for _ in range(draw.randint(0, 2))}
+
+    def row() -> Any:
+        given: dict[str, Any] = {"messages": [turn() for _ in range(draw.randint(1, 4))]} if draw.random() < 0.6 else {}
+        if draw.random() < 0.4:
+            given |= {"prompt": draw.choice(["q", [U], [turn()]]), "chosen": "a", "rejected": [turn(), turn()]}
+        more = {draw.choice(of_rows): draw.choice(values) for _ in range(draw.randint(0, 2))}
+        return draw.choice(values) if draw.random() < 0.05 else given | more
+
+    kept = 0
+    for _ in range(1500):
+        file = rows(tmp_path, row())
+        for reader, writer in ((read_conversations, conversation_row), (read_preferences, preference_row)):
+            try:
+                found = reader(file)
+            except UserError:
+                continue
+            kept += 1
+            text = json.dumps(writer(found[0]), ensure_ascii=False, allow_nan=False)  # type: ignore[operator]
+            (tmp_path / "again.jsonl").write_text(text, encoding="utf-8")
+            assert reader(tmp_path / "again.jsonl") == found
+    assert kept > 50

@@ -119,7 +119,7 @@ class Chats(Stage):
 def text_of(row: Row) -> str:
     """What is said in a row: of a preference, from its last question on, since many pairs share a long prompt."""
     messages = row.messages if isinstance(row, Conversation) else (*row.prompt[-1:], *row.chosen, *row.rejected)
-    return "\n\n".join(message.content for message in messages)
+    return "\n\n".join(message.said for message in messages)
 
 
 def _texts(rows: Iterable[Row], keep: Callable[[Row], None]) -> Iterator[str]:
