@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import final
 
 from phi3kit.corpus.charsets import decoded
+from phi3kit.corpus.page_lists import with_lists, without_marks
+from phi3kit.corpus.page_markup import with_text
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor
 
@@ -34,7 +36,7 @@ class PlainText(Extractor):
 
 @final
 class HTML(Extractor):
-    """The main text of a web page, by trafilatura: without menus, banners and footers.
+    """The main text of a web page, by trafilatura: without menus, banners and footers, with formulas as TeX.
 
     Args:
         tables: keep tables.
@@ -55,7 +57,7 @@ class HTML(Extractor):
         from trafilatura.utils import detect_encoding
 
         with within(self.timeout, name):
-            page = decoded(unpacked(content), charset, detect_encoding)
+            page = with_text(decoded(unpacked(content), charset, detect_encoding))
             tree = trafilatura.load_html(page)
             if tree is None:
                 raise UserError(f"{name} is not HTML")
@@ -65,7 +67,7 @@ class HTML(Extractor):
 
 @final
 class FastHTML(Extractor):
-    """The main text of a web page, by resiliparse: about ten times as fast as trafilatura, and less strict.
+    """The main text of a web page, by resiliparse: about five times as fast as trafilatura, and less strict.
 
     Args:
         links: keep the addresses of links.
@@ -90,11 +92,11 @@ class FastHTML(Extractor):
             return [detect_encoding(page, html5_compatible=False) or ""]
 
         with within(self.timeout, name):
-            page = decoded(unpacked(content), charset, guess)
+            page = with_lists(with_text(decoded(unpacked(content), charset, guess)))
             text = extract_plain_text(
                 page, main_content=True, links=self.links, comments=self.comments, alt_texts=False, noscript=False
             )
-            return f"{text.strip()}\n"
+            return f"{without_marks(text).strip()}\n"
 
 
 PAGE = b"""<html><body><article><h1>The lamp</h1><p>The lamp on the harbour wall turns twice a minute, and ships

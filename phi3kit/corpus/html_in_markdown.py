@@ -37,6 +37,7 @@ WHOLE = re.compile(
     r"|<(?P<script>su[pb])\b(?:\s[^<>\n]*)?>(?:(?!</?su[pb]\b|\n\n).){1,300}?</(?P=script)>",
     re.DOTALL | re.IGNORECASE,
 )
+MATH = re.compile(r"<math\b.*?</math\s*>", re.DOTALL | re.IGNORECASE)
 GOES_ON = re.compile(r"[ \t]*\n(?:[ \t]*\n)+(?=[,.;:!?)](?!\w)| [a-z*(\[])")  # a paragraph broken behind a formula
 
 

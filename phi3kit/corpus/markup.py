@@ -1,19 +1,14 @@
-"""What HTML says by markup alone, as text: formulas, raised and lowered signs. For web pages and for HTML in Markdown.
-
-It is done on the source, before any parser: a page without such markup costs a look for a few words.
-"""
+"""Raised and lowered signs of HTML as text, for web pages and for HTML in Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from html import escape, unescape
-
-from phi3kit.corpus.mathml import math_to_tex
 
 ATTRIBUTES = r"(?:[^<>\"']|\"[^\"]*\"|'[^']*')*"
 SCRIPT = re.compile(r"<(su[pb])\b(?:\s[^<>]*)?>((?:(?!</?su[pb]\b).)*)</\1\s*>(?=(.?))", re.DOTALL | re.IGNORECASE)
 TAG = re.compile(rf"</?[A-Za-z]{ATTRIBUTES}>|<!--.*?-->", re.DOTALL)
+IN_LINK = re.compile(r"<a\b[^>]*>\s*\Z", re.IGNORECASE)
 ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|e|è|ème|eme|de|te|o|a|os|as|º|ª|mo|ma|\[.*\]|[™®©℠*†‡§¶]+|[,;\s]*)\Z")
 SIMPLE = re.compile(r"[-+−–]?(?:\d+|[^\W\d_])\Z|[-+−–*′″]\Z")
 
@@ -31,7 +26,11 @@ def scripts_to_text(source: str) -> str:
 
 def _script(match: re.Match[str]) -> str:
     inside = TAG.sub("", match[2]).strip()
-    if "<a" in match[2] or "footnote" in match[0][: match.start(2) - match.start()]:
+    if (
+        "<a" in match[2]
+        or IN_LINK.search(match.string, max(0, match.start() - 200), match.start())
+        or "footnote" in match[0][: match.start(2) - match.start()]
+    ):
         return match[2] if inside.startswith("[") or not inside.isdigit() else f"[{inside}]"
     return raised(unescape(inside), match[1].lower() == "sup", match[3])
 
@@ -45,11 +44,3 @@ def raised(text: str, up: bool, following: str = "") -> str:
     simple = SIMPLE.match(text) and not (len(text) > 1 and (following.isalnum() or following == "<"))
     simple = simple or (SIMPLE.match(text) and following == "<")
     return escape(f"{sign}{text}" if simple else f"{sign}{{{text}}}", quote=False)
-
-
-MATH = re.compile(r"<((?:\w+:)?math)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
-
-
-def math_elements(source: str, made: Callable[[str], str] = str) -> str:
-    """MathML as TeX."""
-    return MATH.sub(lambda match: made(math_to_tex(match[0])), source)
