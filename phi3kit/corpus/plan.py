@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from phi3kit.corpus.preparation import Preparation
 
 SPLITS = ("train", "heldout")
+PARTS, LEAST = 16, 8 * 2**20  # parts of a small corpus; bytes that are worth a process
+PACKED = (".gz", ".zst")
 QUESTIONS = (".jsonl", ".json", ".csv", ".tsv")  # kinds of benchmark files in a folder
 
 
@@ -55,22 +57,41 @@ class Plan:
     @cached_property
     def read(self) -> Done:
         """Documents as they come."""
-        return self.store.run(Read(self.pieces, self.asked.shard_bytes))
+        return self.store.run(Read(self.pieces, self.asked.shard_bytes, self.part_bytes))
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What there is to read; `optional` sources of which there is nothing are left out."""
+        """What there is to read."""
         with chdir(self.asked.folder):
-            there = [(s.name, s.reader, s.synthetic) for s in self.asked.sources if s.is_there()]
-            readers = [*there, *(("", reader, False) for reader in self.asked.readers)]
-            size = self.asked.shard_bytes
-            files = told_apart([(name, self._others(reader)) for name, reader, _ in readers])
             pieces = [
                 piece
-                for (name, reader, made), some in zip(readers, files, strict=True)
-                for piece in pieces_of(name, reader, some, size, made)
+                for (name, reader, made), some in zip(self._readers, self._files, strict=True)
+                for piece in pieces_of(name, reader, some, self.part_bytes, made)
             ]
         return self._divided(pieces)
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, Reader, bool]]:
+        """(source, reader, synthetic); `optional` sources of which there is nothing are left out."""
+        with chdir(self.asked.folder):
+            there = [(s.name, s.reader, s.synthetic) for s in self.asked.sources if s.is_there()]
+        return [*there, *(("", reader, False) for reader in self.asked.readers)]
+
+    @cached_property
+    def _files(self) -> list[list[tuple[str, Path]]]:
+        """What each of them reads."""
+        with chdir(self.asked.folder):
+            found = told_apart([(name, self._others(reader)) for name, reader, _ in self._readers])
+            return [[(name, file.absolute()) for name, file in some] for some in found]
+
+    @cached_property
+    def part_bytes(self) -> int:
+        """How much of files one rank reads: of a small corpus less than `shard_megabytes`, so that all cores do.
+
+        What decides is the input alone, so the output does not depend on the machine.
+        """
+        total = sum(file.stat().st_size for some in self._files for _, file in some)
+        return min(self.asked.shard_bytes, max(LEAST, total // PARTS))
 
     def _others(self, reader: Reader) -> list[tuple[str, Path]]:
         """The files of a reader but those that `prepare` itself has written to `out` or beside it."""
@@ -83,13 +104,18 @@ class Plan:
 
     def _divided(self, pieces: list[Piece]) -> list[Piece]:
         """Large files in parts, where their readers can read parts."""
-        size = self.asked.shard_bytes
-        large = [piece for piece in pieces if piece.bytes > size and isinstance(piece.reader, Divisible)]
+        size = self.part_bytes
+        large = [p for p in pieces if p.bytes > self._whole(p) and isinstance(p.reader, Divisible)]
         if not large:
             return pieces
         stage = Divide(large, size)
         parts = dict(zip(map(id, large), stage.parts(self.store.run(stage)), strict=True))
         return [part for piece in pieces for part in parts.get(id(piece), [piece])]
+
+    def _whole(self, piece: Piece) -> int:
+        """Up to which size one rank reads a file: a part of a packed one costs unpacking all that is before it."""
+        packed = any(file.suffix in PACKED for _, file in piece.files)
+        return self.asked.shard_bytes if packed else self.part_bytes
 
     @cached_property
     def sift(self) -> Done:

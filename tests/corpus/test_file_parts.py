@@ -126,3 +126,39 @@ def test_several_ranks_read_one_file_and_nobody_can_tell(tmp_path: Path) -> None
     inputs = json.loads((alone / "manifest.json").read_text())["inputs"]
     assert inputs == json.loads((whole / "manifest.json").read_text())["inputs"]
     assert len(inputs) == 1
+
+
+SLOW = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("parquet", "jsonl.gz")]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", *SLOW])
+def test_a_file_smaller_than_a_shard_is_work_for_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The parts depend on the input alone, and only how the scored documents are put into files shows them."""
+    rows = [json.loads(line) for line in lines(400).split("\n") if line]
+    file = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, row_group_size=20, compression="none")
+    else:
+        content = lines(400).encode()
+        file.write_bytes(gzip.compress(content, compresslevel=0) if suffix.endswith("gz") else content)
+    reader = ParquetFiles if suffix == "parquet" else JSONLines
+
+    def prepared(out: str, workers: int, least: int) -> tuple[Path, int, int]:
+        monkeypatch.setattr("phi3kit.corpus.plan.LEAST", least)
+        asked = Preparation(readers=[reader(str(file))], vocab_size=300, holdout=0.1, executor=Local(workers))
+        asked.run(tmp_path / out, QUIET)
+        ranks = (len(list((tmp_path / f"{out}.stages").glob(f"{name}-*/0*"))) for name in ("read", "sift"))
+        return tmp_path / out, *ranks
+
+    whole, *one = prepared("whole", 1, 2**20)
+    alone, read, sifted = prepared("alone", 1, 2000)
+    together, *_ = prepared("together", 2, 2000)
+    assert one == [1, 1]
+    assert sifted > 5
+    assert read == (1 if suffix.endswith("gz") else sifted), "a packed file is read by one, and sifted by all"
+    assert contents(alone) == contents(together)
+    about = ("scored/", "manifest.json", "page.html")
+    same = [{k: v for k, v in contents(out).items() if not k.startswith(about)} for out in (whole, alone)]
+    assert same[0] == same[1]

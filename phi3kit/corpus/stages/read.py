@@ -126,11 +126,13 @@ class Read(Stage):
     Args:
         pieces: one per rank.
         shard_bytes: size of a shard, in bytes of text.
+        part_bytes: the same, of what is read from files.
     """
 
     name = "read"
     pieces: Sequence[Piece]
     shard_bytes: int
+    part_bytes: int
 
     @property
     def ranks(self) -> int:
@@ -147,6 +149,7 @@ class Read(Stage):
         piece = self.pieces[rank]
         shards: list[dict[str, Any]] = []
         sources: dict[str, Counter[str]] = {}
+        limit = self.part_bytes if piece.files else self.shard_bytes
         timed_out = 0
         first: dict[str, str] = {}  # source -> why its first document cannot be read
         writer: ShardWriter | None = None
@@ -161,7 +164,7 @@ class Read(Stage):
                     first.setdefault(document.source, reason)
                     rejected.write(rejection(document, "web", "unreadable", reason))
                     continue
-                if writer is None or writer.bytes >= self.shard_bytes:
+                if writer is None or writer.bytes >= limit:
                     _close(writer, shards)
                     writer = ShardWriter(folder / f"documents-{len(shards):05d}.parquet")
                 writer.write(document)
