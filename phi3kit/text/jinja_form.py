@@ -82,7 +82,8 @@ class Writer:
             content = message.content.strip()
             found = text.find(content, place)
             doubtful = found < 0 or (content and message.role not in ("user", "assistant"))
-            if doubtful and self._same(messages, number, content=f"{message.content} x"):
+            around = (f"{message.content} x", f"x {message.content}")
+            if doubtful and any(self._same(messages, number, content=other) for other in around):
                 raise UserError(f"the chat template leaves out what turn {number + 1}, of role {message.role}, says")
             place = max(found + len(content), place)
             for what, nothing in (("tools", ()), ("tool_calls", ()), ("reasoning", ""), ("name", "")):

@@ -94,6 +94,14 @@ def test_an_answer_that_only_the_end_of_text_ends() -> None:
     assert ours.decode(render_turn("Sure?", ours)) == "USER: Sure?\nASSISTANT:"
 
 
+def test_a_template_that_leaves_out_a_part_of_what_is_said() -> None:
+    thinks = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
+    _, ours = both(thinks, *FORMS["ChatML"][1:])
+    assert render(TALK, ours) == render(TALK, both(*FORMS["ChatML"])[1])
+    with pytest.raises(UserError, match="leaves out what turn 2, of role assistant, says"):
+        render([USER, Message("assistant", "<think>2 and 2</think>4"), USER], ours)
+
+
 def test_a_template_that_marks_what_is_generated_and_breaks_off() -> None:
     template = CHATML.replace("{{ '<|im_start|>'", "{% if loop.index > 9 %}{% break %}{% endif %}{{ '<|im_start|>'")
     template = template.replace("{% endfor %}", "{% generation %}{% endgeneration %}{% endfor %}")
