@@ -18,7 +18,7 @@ def convert(folder: Path, out: Path, dtype: torch.dtype | None = None, show: Sho
 
     Args:
         folder: what to convert, see `plan`.
-        out: the new folder; must not exist.
+        out: the new folder; must not exist, or be empty.
         dtype: of the weights that a run is written with; None: as they are stored.
         show: passes on the bytes that have been written, of so many, and shows how far it is.
 

@@ -11,9 +11,10 @@ import yaml
 
 from phi3kit import __version__
 from phi3kit.checkpoints.copying import Move, copy, sharded
-from phi3kit.checkpoints.origin import CARRIED, FOLDER, carry, left_behind
+from phi3kit.checkpoints.origin import ADAPTERS, CARRIED, FOLDER, carry, left_behind
 from phi3kit.checkpoints.plan import Conversion
 from phi3kit.checkpoints.public_folder import read_public_folder
+from phi3kit.checkpoints.tokenizer_door import compare_tokenizers
 from phi3kit.checkpoints.tokenizer_files import read_and_compare, write_json
 from phi3kit.families import Part
 from phi3kit.model.stored import INDEX, Stored
@@ -82,12 +83,16 @@ class Inward(Conversion):
             lines.append("no tokenizer was converted: there is no tokenizer.json and no cl100k_base.tiktoken")
         else:
             lines.append(f"tokenizer: {type(self.tokenizer).__name__}, {self.tokenizer.vocab_size} ids")
-            lines += self.of_chats
+            lines += [*compare_tokenizers(public.path, self.tokenizer), *self.of_chats]
         code = sorted(path.name for path in public.path.glob("*.py"))
         if code:
             lines.append(f"carried along, never executed: {', '.join(code)}")
         if left := left_behind(public):
             lines.append(f"left behind: {', '.join(left)}")
+        if any(name in left for name in ADAPTERS):
+            lines.append(
+                "the adapter's training is not in this run: merge it into the weights first, then convert those"
+            )
         return lines
 
 

@@ -23,6 +23,7 @@ from phi3kit.model.stored import Stored
 from phi3kit.model.tensor_file import Form, forms_in, read
 
 FOLDER, HEADERS, CARRIED = "hugging_face", "headers", "carried.safetensors"
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")  # of LoRA and its kind, as peft saves them
 WEIGHTS = (*PICKLED, ".safetensors", ".h5", ".msgpack", ".gguf", ".onnx", ".pte")
 
 

@@ -84,7 +84,11 @@ def _weights(folder: Path) -> Stored:
             f"save_file({{k: v.clone() for k, v in torch.load({pickled[0]!r}, weights_only=True).items()}}, "
             f"{Path(pickled[0]).stem.replace('pytorch_', '') + '.safetensors'!r}, metadata={{'format': 'pt'}})"
         )
-    raise UserError(f"{folder} has no weights; model.safetensors or its shards are expected")
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if any(name.startswith("adapter") for name in others):
+        raise UserError(f"{folder} has only an adapter, {others[0]}; merge it into its model's weights first")
+    there = f", not {others[0]}" if others else ""
+    raise UserError(f"{folder} has no weights; model.safetensors or its shards are expected{there}")
 
 
 def _check(folder: Path, layout: Layout, net: Decoder, parts: list[Part], stored: Stored) -> list[str]:

@@ -19,10 +19,10 @@ def building(out: Path, size: int) -> Iterator[Path]:
     """An empty folder to build in, which is `out` afterwards.
 
     Args:
-        out: must not exist.
+        out: must not exist, or be an empty folder.
         size: bytes that will be written, for the message where they do not fit.
     """
-    if out.exists():
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is there already; give another folder or remove it")
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed one left

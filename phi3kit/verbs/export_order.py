@@ -85,6 +85,7 @@ class Order:
 
 def read_order(recipe: Recipe) -> Order:
     """Check and open everything the recipe names. Raises `UserError`."""
+    from phi3kit.checkpoints.tokenizer_door import compare_tokenizers
     from phi3kit.export import XNNPACK, assemble, workplace
     from phi3kit.export.device_text import check_before
     from phi3kit.text import read_conversations
@@ -104,6 +105,9 @@ def read_order(recipe: Recipe) -> Order:
     if note := trained_otherwise(source.path, quantizer):
         print(f"note: {note}", flush=True)
     tokenizer = tokenizer_of(source, config.tokenizer)
+    if source.path is not None and config.tokenizer is None and (source.path / "config.json").is_file():
+        for line in compare_tokenizers(source.path, tokenizer):
+            print(line, flush=True)
     check_before(tokenizer, source.net.dims.vocab_size)
     pieces = template(tokenizer)
     if tokenizer.chat_form is not None:

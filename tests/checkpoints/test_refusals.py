@@ -178,7 +178,7 @@ def test_a_damaged_tokenizer(tmp_path):
 
 def test_an_out_that_is_there(tmp_path):
     folder = write_checkpoint(tmp_path / "public", BASE)
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out/something").mkdir(parents=True)
     with pytest.raises(UserError, match=r"out is there already; give another folder or remove it"):
         convert(folder, tmp_path / "out")
 
