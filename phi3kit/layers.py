@@ -11,6 +11,7 @@ A changed ``class_path`` drops the arguments of the class before it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,8 @@ class Layer:
 def read_layers(path: str | Path, below: tuple[Path, ...] = ()) -> list[Layer]:
     """A recipe file and, before it, the files its ``base:`` names."""
     file = Path(path).expanduser()
-    if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else Path()
+    if not os.path.isfile(file):
+        folder = file.parent if os.path.isdir(file.parent) else Path()
         raise UserError(f"there is no recipe {str(path)!r}{_nearest_file(file, folder)}")
     if file.resolve() in below:
         raise UserError(f"{file}: its `base:` leads back to itself")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.util import find_spec
 from types import ModuleType
 
 import pluggy
@@ -20,6 +22,13 @@ from phi3kit import hookspecs
 from phi3kit.errors import nearest
 
 GROUP = "phi3kit"
+FIRST_PARTY = {  # of this repository's plugins/, for whoever has not installed them; a test compares
+    "phi3kit-blocksparse": ("BlocksparseAttention", "GroupedDenseAttention", "GEGELUMLP", "Phi3SmallLayout"),
+    "phi3kit-moe": ("MixtureOfExperts", "SparseMixer", "TopK", "PhiMoELayout"),
+    "phi3kit-vision": (
+        *("CLIPVision", "ImageTextBatches", "ImageConversationBatches", "ImagePreferenceBatches", "Phi3VLayout"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -189,3 +198,23 @@ def unknown_component(name: str, family: type | None = None) -> str:
     if why := getattr(family, "not_here", {}).get(name):
         return f"the {kind}{name} is not available here: {why}; use {' or '.join(c.name for c in among)}"
     return f"no {kind}is called {name!r}{nearest(name, [c.name for c in among])}"
+
+
+def missing_plugin(path: str, header: str = "") -> str:
+    """One line about a component whose plugin is not installed; empty where that is not what is wrong.
+
+    Args:
+        path: short name or import path of the component.
+        header: of a run's config.yaml, which names each component's distribution and version.
+    """
+    if load().find(path) is not None:
+        return ""
+    package, _, name = path.rpartition(".")
+    root = package.split(".")[0]
+    for distribution, names in FIRST_PARTY.items():
+        if name in names and root in ("", distribution.replace("-", "_")):
+            return f"{name} needs the plugin {distribution}: pip install -e plugins/{distribution}"
+    said = re.search(rf"\b{re.escape(name)} \(([\w.-]+) ([\w.+!-]+)\)", header) if root else None
+    if said and find_spec(root) is None:
+        return f"{name} needs the plugin {said[1]} {said[2]}, which is not installed here"
+    return ""

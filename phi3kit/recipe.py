@@ -15,12 +15,17 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from phi3kit import plugins
-from phi3kit.errors import UserError
+from phi3kit.errors import UserError, nearest
 from phi3kit.layers import Layer, at_key, from_command_line, merge, read_layers
-from phi3kit.recipe_errors import translate
+from phi3kit.out_folder import check_out
+from phi3kit.recipe_bounds import OutOfBounds, check
+from phi3kit.recipe_components import check_components
+from phi3kit.recipe_errors import file_of_key, translate
+from phi3kit.recipe_file import with_home
 
 __all__ = ["Declare", "Layer", "Recipe", "at_key", "class_paths", "merge", "read", "read_layers"]
 
+RECIPE_VERBS = ("score fit", "prepare", "fit", "study", "export")  # what a recipe's `verb:` may say
 Declare = Callable[[ArgumentParser], None]
 
 
@@ -35,8 +40,8 @@ class Recipe:
     def out(self) -> Path:
         """Where the verb writes."""
         if not self.config.get("out"):
-            raise UserError("the recipe says not where to write; add `out: FOLDER` or --out FOLDER")
-        return Path(self.config.out)
+            raise UserError("the recipe does not say where to write; add `out: FOLDER` or --out FOLDER")
+        return check_out(Path(self.config.out))
 
     def instantiate(self) -> Namespace:
         """Build every object of the recipe, in the parser's order. Raises `UserError` as a component does."""
@@ -88,32 +93,53 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     Raises:
         UserError: one line: what is wrong, where, and the nearest valid name.
     """
-    paths, rest = _split(arguments)
+    paths, rest = _split([with_home(argument) for argument in arguments])
+    _check_there(command or verb, paths, rest)
     layers = [layer for path in paths for layer in read_layers(path)]
     plugins.load()
     plugins.warn_of_faults()
     parser = _parser(command or verb, declare, description)
     for layer in layers:
-        if layer.content.get("verb", verb) != verb:
-            raise UserError(f"{layer.name} is a recipe for `phi3kit {layer.content['verb']}`, not `phi3kit {verb}`")
+        _check_verb(layer, verb, command or verb)
+        for path in class_paths(layer.content):
+            if plugin := plugins.missing_plugin(path, _beginning(layer)):
+                raise UserError(f"{layer.name}: {plugin}")
+        check_components(layer.content, layer.name)
     changes, rest = from_command_line(rest, merge(layers))
     layers += changes
     inline = ["--recipe", json.dumps(_with_full_paths(merge(layers)))] if layers else []
     try:
         config = parser.parse_args([*inline, *rest])
+        check(parser, config, parser.classes)
     except ArgumentError as error:
         raise UserError(translate(str(error), parser, layers)) from error
+    except OutOfBounds as error:
+        raise UserError(f"{file_of_key(error.key, layers)}{error}") from error
     config.pop("recipe", None)
     config["verb"] = verb
     return Recipe(parser, config)
 
 
-def _parser(verb: str, declare: Declare, description: str) -> ArgumentParser:
-    parser = ArgumentParser(
+class _Parser(ArgumentParser):
+    """Knows whose arguments its groups are, for the bounds that they declare."""
+
+    def __init__(self, **options: Any) -> None:
+        self.classes: dict[str, Any] = {}
+        super().__init__(**options)
+
+    def add_class_arguments(self, theclass: Any, nested_key: str | None = None, *args: Any, **options: Any) -> Any:
+        if nested_key is not None:
+            self.classes[nested_key] = theclass
+        return super().add_class_arguments(theclass, nested_key, *args, **options)
+
+
+def _parser(verb: str, declare: Declare, description: str) -> _Parser:
+    parser = _Parser(
         prog=f"phi3kit {verb}",
         usage=f"phi3kit {verb} --recipe FILE [--recipe FILE ...] [--key.of.recipe VALUE ...]",
         description=description,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--recipe", action="config", help="recipe file; repeat it to layer several")
     parser.add_argument("--verb", type=str | None, default=None, help="which verb the recipe is for")
@@ -123,6 +149,34 @@ def _parser(verb: str, declare: Declare, description: str) -> ArgumentParser:
     )
     declare(parser)
     return parser
+
+
+def _check_there(typed: str, paths: list[str], rest: list[str]) -> None:
+    """Refuse a command line without a recipe, or with one that does not say ``--recipe``."""
+    if any(option in ("-h", "--help") for option in rest) or any(".help" in option for option in rest):
+        return
+    if rest and not rest[0].startswith("-"):
+        folder, file = Path(rest[0]), Path(rest[0]) / "config.yaml"
+        found = file if file.is_file() else folder
+        raise UserError(f"{rest[0]!r} is no option; did you mean `phi3kit {typed} --recipe {found}`?")
+    if not paths and not rest:
+        raise UserError(f"phi3kit {typed} needs a recipe: give --recipe FILE")
+
+
+def _check_verb(layer: Layer, verb: str, typed: str) -> None:
+    said = layer.content.get("verb", verb)
+    if said == verb or said is None:
+        return
+    if said not in RECIPE_VERBS:
+        raise UserError(f"{layer.name} says `verb: {said}`, which no recipe can{nearest(str(said), RECIPE_VERBS)}")
+    takes = f"; `phi3kit {typed}` takes recipes of `phi3kit {verb}`" if typed != verb else ""
+    raise UserError(f"{layer.name} is a recipe for `phi3kit {said}`, not `phi3kit {verb}`{takes}")
+
+
+def _beginning(layer: Layer) -> str:
+    """A file's first lines, where a run's config.yaml names the distribution of each component."""
+    file = Path(layer.name)
+    return file.read_text(encoding="utf-8", errors="replace")[:4000] if file.is_file() else ""
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -13,11 +13,10 @@ from jsonargparse import ArgumentParser
 
 from phi3kit import plugins
 from phi3kit.errors import nearest
+from phi3kit.recipe_components import GIVEN_BY_THE_HOUSE
 
 if TYPE_CHECKING:
     from phi3kit.layers import Layer
-
-GIVEN_BY_THE_HOUSE = ("dims", "layer", "net", "tokenizer")  # leading parameters no recipe sets
 
 
 def translate(message: str, parser: ArgumentParser, layers: list[Layer]) -> str:
@@ -55,6 +54,21 @@ def _file_of(clue: str, layers: list[Layer]) -> str:
     return next((f"{layer.name}: " for layer in reversed(layers) if clue and mentions(layer.content)), "")
 
 
+def file_of_key(key: str, layers: list[Layer]) -> str:
+    """``"FILE: "`` for the last layer that sets a dotted key."""
+
+    def sets(content: Any, parts: list[str]) -> bool:
+        if not parts:
+            return True
+        if isinstance(content, list):
+            return parts[0].isdecimal() and int(parts[0]) < len(content) and sets(content[int(parts[0])], parts[1:])
+        if not isinstance(content, dict):
+            return False
+        return any(str(name) == parts[0] and sets(inside, parts[1:]) for name, inside in content.items())
+
+    return next((f"{layer.name}: " for layer in reversed(layers) if sets(layer.content, key.split("."))), "")
+
+
 def _unknown_key(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
     full = match["key"] if not match.groupdict().get("group") else f"{match['group']}.{match['key']}"
     valid = {a.dest for a in parser._actions}
@@ -65,7 +79,7 @@ def _unknown_key(match: re.Match[str], key: str, parser: ArgumentParser) -> tupl
         if part not in siblings:
             break
         known = start + part
-    siblings -= {"help", "print_config", "verb", "recipe"}
+    siblings -= {"help", "print_config", "print_shtab", "verb", "recipe"}
     return f"there is no key {start + part!r}{nearest(part, siblings)}", part
 
 
@@ -86,7 +100,18 @@ def _unknown_class(match: re.Match[str], key: str, parser: ArgumentParser) -> tu
     package, _, name = path.rpartition(".")
     if package and find_spec(package.split(".")[0]) is None:
         return f"{key}: there is no package {package.split('.')[0]!r} for {path}; is its plugin installed?", path
+    if family is None and package and not package.startswith("phi3kit"):
+        return f"{key}: {package} has no class {name!r}{nearest(name, _classes(package))}", path
     return f"{key}: {plugins.unknown_component(name, family)}", path
+
+
+def _classes(package: str) -> list[str]:
+    """Names of the public classes of a module."""
+    try:
+        space = vars(import_module(package))
+    except ImportError:
+        return []
+    return [name for name, value in space.items() if inspect.isclass(value) and not name.startswith("_")]
 
 
 def _wrong_family(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
@@ -119,8 +144,8 @@ def _wrong_type(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple
     got = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got value|\n|$)", deepest)
     value = got[1] if got else "?"
     wanted = " or ".join(dict.fromkeys("null" if e == "NoneType" else e for e in expected))
-    if choices := re.search(r"Literal\[(.*?)\]", deepest):
-        wanted = f"one of {choices[1]}"
+    if choices := re.findall(r"Literal\[(.*?)\]", deepest):
+        wanted = f"one of {', '.join(dict.fromkeys(', '.join(choices).split(', ')))}"
     return f"{key} must be {wanted}, got {value!r}", key.rsplit(" ", 1)[-1].rsplit(".", 1)[-1]
 
 
@@ -134,7 +159,10 @@ def _required(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[s
 
 def _unrecognized(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
     option = match["option"].split("=")[0].removeprefix("--")
-    return f"there is no option --{option}{nearest(option, [a.dest for a in parser._actions])}", ""
+    if not match["option"].startswith("-"):
+        return f"{match['option']!r} belongs to no option; a recipe is given as --recipe FILE", ""
+    valid = [a.dest for a in parser._actions if a.dest not in ("help", "print_config", "print_shtab")]
+    return f"there is no option --{option}{nearest(option, valid)}", ""
 
 
 _Explain = Callable[[re.Match[str], str, ArgumentParser], tuple[str, str]]
@@ -146,6 +174,7 @@ _EXPLANATIONS: list[tuple[str, _Explain]] = [
     (r"has no attribute '(?P<name>[^']+)'", _unknown_class),
     (r"No module named '(?P<name>[^']+)'", _unknown_class),
     (r"Expected '(?P<path>[^']+)' to be a subclass of <class '(?P<family>\w+)'>", _wrong_family),
+    (r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<family>\w+)", _wrong_family),
     (r"Unable to load config ['\"](?P<value>[^'\"]*)", _not_a_group),
     (r"the following arguments are required: (?P<keys>[^\n]*?)(?:\. Got value|\n|$)", _required),
     (r"unrecognized arguments: (?P<option>\S+)", _unrecognized),

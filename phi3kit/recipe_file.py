@@ -6,6 +6,7 @@ as ``1e-5`` are numbers (YAML 1.1 wants ``1.0e-5``), and nothing is read that ha
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -70,9 +71,27 @@ def read_yaml(file: Path) -> dict[str, Any]:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
         raise UserError(f"{file}{line} is not YAML: {getattr(error, 'problem', None) or _first_line(error)}") from error
+    content = with_homes(content)
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a recipe: a mapping of keys is expected, got {type(content).__name__}")
     return content
+
+
+def with_homes(content: Any) -> Any:
+    """``~/`` at the beginning of a value is the home folder, as a shell has it."""
+    if isinstance(content, dict):
+        return {key: with_homes(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [with_homes(value) for value in content]
+    return with_home(content) if isinstance(content, str) else content
+
+
+def with_home(text: str) -> str:
+    """The same of one text, or of the value in ``--option=~/value``."""
+    option, joined, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    if value != "~" and not value.startswith("~/"):
+        return text
+    return f"{option}{joined}{os.path.expanduser(value)}"
 
 
 def _first_line(error: Exception) -> str:

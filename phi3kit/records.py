@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from phi3kit.bounds import AtLeastOne, Bound
 from phi3kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ class Dims:
         context: the longest sequence the net is meant for, in tokens.
     """
 
-    vocab_size: int
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int | None = None
-    head_dim: int | None = None
-    intermediate_size: int | None = None
-    context: int = 4096
+    vocab_size: Annotated[int, Bound(least=1, most=2**24)]
+    hidden_size: Annotated[int, Bound(least=1, most=2**20)]
+    n_layers: Annotated[int, Bound(least=1, most=2**12)]
+    n_heads: AtLeastOne
+    n_kv_heads: AtLeastOne | None = None
+    head_dim: AtLeastOne | None = None
+    intermediate_size: AtLeastOne | None = None
+    context: Annotated[int, Bound(least=1, most=2**30)] = 4096
 
     def __post_init__(self) -> None:
         fill = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen)

@@ -12,8 +12,9 @@ import shutil
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
+from phi3kit.bounds import Bound, Positive
 from phi3kit.corpus.chats import ChatFile
 from phi3kit.corpus.engine.executors import Local
 from phi3kit.corpus.engine.store import Store
@@ -78,9 +79,9 @@ class Preparation:
         conversations: Sequence[Synthesizer] = (),
         preferences: Sequence[Synthesizer] = (),
         tokenizer: Tokenizer | None = None,
-        vocab_size: int | None = None,
-        holdout: float = 0.02,
-        shard_megabytes: float = 256.0,
+        vocab_size: Annotated[int, Bound(least=261, most=2**24)] | None = None,
+        holdout: Annotated[float, Bound(above=0, below=0.5)] = 0.02,
+        shard_megabytes: Positive = 256.0,
         executor: Executor | None = None,
     ) -> None:
         if (tokenizer is None) == (vocab_size is None):

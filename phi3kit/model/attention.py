@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from phi3kit.bounds import AtLeastOne
 from phi3kit.families import Attention, Cache, Rotation
 from phi3kit.model.attend import attend, causal_mask
 from phi3kit.model.position import rotate
@@ -26,7 +27,7 @@ class GroupedQueryAttention(Attention):
         bias: all four projections have one (Phi-3.5-MoE).
     """
 
-    def __init__(self, dims: Dims, layer: int, window: int | None = None, bias: bool = False) -> None:
+    def __init__(self, dims: Dims, layer: int, window: AtLeastOne | None = None, bias: bool = False) -> None:
         super().__init__()
         self.mix = Mix(layer, dims.n_heads, dims.kv_heads, dims.head_width, window, dims.head_width**-0.5)
         width = dims.n_heads * dims.head_width

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phi3kit.bounds import DropoutShare, NotEmpty, Positive
 from phi3kit.errors import UserError
 from phi3kit.families import Attention, Auxiliary, Cache, FeedForward, Norm, Position, Rotation, VisionEncoder
 from phi3kit.model.norm import RMSNorm
@@ -57,18 +58,18 @@ class Decoder(nn.Module):
     def __init__(
         self,
         dims: Dims,
-        attention: list[Callable[[Dims, int], Attention]],
-        feed_forward: list[Callable[[Dims, int], FeedForward]],
+        attention: Annotated[list[Callable[[Dims, int], Attention]], NotEmpty],
+        feed_forward: Annotated[list[Callable[[Dims, int], FeedForward]], NotEmpty],
         position: Callable[[Dims], Position],
         norm: Callable[[int], Norm] | None = None,
         vision: Callable[[Dims], VisionEncoder] | None = None,
         tied: bool = False,
         head_bias: bool = False,
         embedding_scale: float = 1.0,
-        embedding_dropout: float = 0.0,
+        embedding_dropout: DropoutShare = 0.0,
         logit_scale: float = 1.0,
         unused_ids: list[int] | None = None,
-        init_std: float = 0.02,
+        init_std: Positive = 0.02,
         init_scale: dict[str, float] | None = None,
     ) -> None:
         super().__init__()

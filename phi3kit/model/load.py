@@ -16,6 +16,8 @@ from phi3kit import bundle, plugins
 from phi3kit.errors import UserError
 from phi3kit.model import weights
 from phi3kit.model.decoder import Decoder
+from phi3kit.recipe import class_paths
+from phi3kit.recipe_bounds import check
 
 T = TypeVar("T")
 
@@ -27,6 +29,9 @@ def net_section(run: Path) -> dict[str, Any]:
     content = yaml.safe_load(config.read_text())
     if not isinstance(content, dict) or "net" not in content:
         raise UserError(f"{config} describes no net; is {run} the folder of a training run?")
+    for path in class_paths(content["net"]):
+        if missing := plugins.missing_plugin(path, config.read_text()[:4000]):
+            raise UserError(f"{config}: {missing}")
     return content["net"]
 
 
@@ -66,11 +71,15 @@ def whole_section(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(section: dict[str, Any], use: Callable[[ArgumentParser, Any], T]) -> T:
-    plugins.load()
+    for path in class_paths(section):
+        if missing := plugins.missing_plugin(path):
+            raise UserError(f"this net cannot be built: {missing}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Decoder, "net")
     try:
-        return use(parser, parser.parse_object({"net": copy.deepcopy(section)}))
+        config = parser.parse_object({"net": copy.deepcopy(section)})
+        check(parser, config, {"net": Decoder})
+        return use(parser, config)
     except ArgumentError as error:
         raise UserError(f"cannot rebuild the net from its recipe: {str(error).splitlines()[-1].strip()}") from error
 

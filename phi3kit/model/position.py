@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phi3kit.bounds import Positive, PositiveShare
 from phi3kit.errors import UserError
 from phi3kit.families import Position, Rotation
 from phi3kit.records import Dims
@@ -110,7 +111,7 @@ class RoPE(Position):
         rotary_fraction: share of each head's dimensions that is rotated (phi-4-mini: 0.75).
     """
 
-    def __init__(self, dims: Dims, theta: float = 10000.0, rotary_fraction: float = 1.0) -> None:
+    def __init__(self, dims: Dims, theta: Positive = 10000.0, rotary_fraction: PositiveShare = 1.0) -> None:
         super().__init__()
         self.dims = dims
         self.table = Table(inverse_frequencies(_rotary_dim(dims, rotary_fraction), theta), 1.0)

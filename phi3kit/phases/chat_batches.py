@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 
 from torch.utils.data import Dataset
 
+from phi3kit.bounds import AtLeastOne, AtLeastTwo, NotNegative
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.phases.batches import Batches
@@ -44,11 +45,11 @@ class ConversationBatches(Batches):
         train: Path,
         heldout: Path | None = None,
         *,
-        context: int,
-        batch_size: int,
-        num_workers: int = 0,
-        seed: int = 0,
-        heldout_batches: int | None = None,
+        context: AtLeastTwo,
+        batch_size: AtLeastOne,
+        num_workers: NotNegative = 0,
+        seed: NotNegative = 0,
+        heldout_batches: AtLeastOne | None = None,
         holdout: float = 0.05,
         unreadable: Literal["skip", "stop"] = "skip",
         role_map: dict[str, str] | None = None,
@@ -125,11 +126,11 @@ class PreferenceBatches(Batches):
         train: Path,
         heldout: Path | None = None,
         *,
-        context: int,
-        batch_size: int,
-        num_workers: int = 0,
-        seed: int = 0,
-        heldout_batches: int | None = None,
+        context: AtLeastTwo,
+        batch_size: AtLeastOne,
+        num_workers: NotNegative = 0,
+        seed: NotNegative = 0,
+        heldout_batches: AtLeastOne | None = None,
         holdout: float = 0.05,
         unreadable: Literal["skip", "stop"] = "skip",
         role_map: dict[str, str] | None = None,

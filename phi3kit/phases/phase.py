@@ -20,6 +20,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from phi3kit.bounds import NotNegative, Share
 from phi3kit.errors import UserError
 from phi3kit.families import Family
 from phi3kit.model import Decoder, weights
@@ -41,9 +42,9 @@ class Schedule:
         floor: the factor at the last step.
     """
 
-    warmup_steps: int = 0
+    warmup_steps: NotNegative = 0
     shape: Literal["cosine", "linear", "constant"] = "cosine"
-    floor: float = 0.1
+    floor: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0:

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch.utils.data import Dataset, Subset
 
+from phi3kit.bounds import AtLeastOne, AtLeastTwo, NotNegative
 from phi3kit.errors import UserError
 from phi3kit.families import Tokenizer
 from phi3kit.phases.batches import Batches
@@ -57,11 +58,11 @@ class TokenStream(Batches):
         tokenizer: Tokenizer,
         folder: Path,
         part: str,
-        context: int,
-        batch_size: int,
-        num_workers: int = 0,
-        seed: int = 0,
-        heldout_batches: int | None = None,
+        context: AtLeastTwo,
+        batch_size: AtLeastOne,
+        num_workers: NotNegative = 0,
+        seed: NotNegative = 0,
+        heldout_batches: AtLeastOne | None = None,
         most_tokens: int | None = None,
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)

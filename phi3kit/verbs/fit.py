@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from phi3kit import recipe as recipes
+from phi3kit.bounds import AtLeastOne, NotNegative, Seed
 from phi3kit.errors import UserError
+from phi3kit.out_folder import check_no_strangers
 from phi3kit.recipe import Recipe
 from phi3kit.verbs import data_prints
 from phi3kit.verbs.alone import alone
 from phi3kit.verbs.net_change import check_net_change
+from phi3kit.verbs.net_room import check_room
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
 STOPPED = 75  # exit code of a run that its time limit ended: sysexits.h's "try again later"
 
 
+OF_A_RUN = (
+    *("config.yaml", "tokenizer", "checkpoints", "tensorboard", "start.json", "metrics.csv", "model.safetensors"),
+    *("report.json", "done.json", "run.json", data_prints.FILE),
+)
+
+
 def declare(parser: ArgumentParser) -> None:
     """The keys of a training recipe."""
     from phi3kit.families import Tokenizer
@@ -35,7 +44,7 @@ def declare(parser: ArgumentParser) -> None:
 
     from lightning import Trainer  # isort: skip  (after phi3kit.phases, which makes it importable)
 
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every random draw")
+    parser.add_argument("--seed", type=Seed, default=0, help="of the initial weights and every random draw")
     parser.add_argument("--start_from", type=Path | None, default=None, help="run folder whose weights to start from")
     parser.add_argument(
         "--changes_net",
@@ -50,10 +59,10 @@ def declare(parser: ArgumentParser) -> None:
         help="safetensors folders for parts of the net, by how their names begin; they come after start_from",
     )
     parser.add_argument("--tokenizer", type=Path | None, default=None, help="tokenizer folder; default: start_from's")
-    parser.add_argument("--checkpoint_every", type=int, default=200, help="optimizer steps between checkpoints")
+    parser.add_argument("--checkpoint_every", type=NotNegative, default=200, help="optimizer steps between checkpoints")
     parser.add_argument(
         "--rows_per_step",
-        type=int | None,
+        type=AtLeastOne | None,
         default=None,
         help="rows (or pairs) of one optimizer step over all devices: sets trainer.accumulate_grad_batches",
     )
@@ -72,6 +81,8 @@ def declare(parser: ArgumentParser) -> None:
 def main(arguments: list[str], *, summary: bool = True) -> int:
     """Run the verb; `phi3kit run` prints the summary itself, of all steps."""
     recipe = recipes.read("fit", declare, arguments, __doc__)
+    if first_process() and not (recipe.out / "config.yaml").exists():
+        check_no_strangers(recipe.out, OF_A_RUN)
     with alone(recipe.out):
         report = fit(recipe)
     if report is None:
@@ -156,6 +167,7 @@ def build(recipe: Recipe) -> Namespace:
             f"the tokenizer has {tokenizer.vocab_size} ids, net.dims.vocab_size is {config.net.dims.vocab_size}; "
             "raise it"
         )
+    check_room(config.net.dims, config.trainer.strategy)
     if config.start_from is not None:
         section = yaml.safe_load(recipe.text())["net"]
         if (said := check_net_change(config.start_from, section, config.changes_net)) and first_process():

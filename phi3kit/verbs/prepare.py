@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phi3kit import recipe as recipes
+from phi3kit.errors import UserError
 from phi3kit.verbs.data_prints import fingerprint
 from phi3kit.verbs.summary import show
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, Namespace
 
 
 def declare(parser: ArgumentParser) -> None:
@@ -27,6 +30,7 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
 
     recipe = recipes.read("prepare", declare, arguments, __doc__ or "")
     out = recipe.out
+    _check_outside(out, recipe.config.preparation)
     preparation = recipe.instantiate().preparation
     if recipe.config.what_if:
         print(preparation.what_if(out, Progress()))
@@ -36,6 +40,28 @@ def main(arguments: list[str], *, summary: bool = True) -> int:
     if before and fingerprint(out) != before:
         print(f"{out} held other data before; runs that were trained on it say so, and do not go on with this")
     recipe.save(out / "config.yaml")
+    _say_size(out, recipe.config.preparation.vocab_size)
     if summary:
         show(json.loads((out / "report.json").read_text()))
     return 0
+
+
+def _check_outside(out: Path, preparation: Namespace) -> None:
+    """Refuse to write into a folder that is read: the next time the output would be input."""
+    readers = [*(preparation.readers or ()), *(source.reader for source in preparation.sources or ())]
+    for reader in readers:
+        path = (reader.get("init_args") or {}).get("path")
+        if not isinstance(path, str):
+            continue
+        plain = itertools.takewhile(lambda part: "*" not in part, Path(path).parts)
+        folder = Path(preparation.folder or ".", *plain).resolve()
+        if folder.is_dir() and out.resolve().is_relative_to(folder):
+            raise UserError(f"out {out} lies in {folder}, which is read; give another --out, or a narrower path")
+
+
+def _say_size(out: Path, asked: int | None) -> None:
+    """One line where too little text made a smaller tokenizer than was asked for."""
+    from phi3kit.text import load_tokenizer
+
+    if asked is not None and (made := load_tokenizer(out / "tokenizer").vocab_size) < asked:
+        print(f"the tokenizer has {made:,} of {asked:,} ids: the text has no more; net.dims.vocab_size may be {made}")

@@ -24,7 +24,7 @@ TEMPLATE = PACKAGE / "verbs" / "plugin_template"
 
 FOUNDATIONS = {
     *("", "families", "records", "hookspecs", "plugins", "recipe", "recipe_errors", "errors"),
-    *("layers", "recipe_file"),
+    *("layers", "recipe_file", "bounds", "recipe_bounds", "recipe_components", "out_folder"),
     *("torchvision_ops", "lazy_torchmetrics", "native_output", "bundle", "opened", "executorch_ops"),
     *("executorch_runtime", "json_files"),
 }

@@ -8,6 +8,7 @@ from typing import Any, Literal, final
 from torch.utils.data import Dataset
 
 from phi3kit import Batch, Conversation, UserError
+from phi3kit.bounds import AtLeastOne, AtLeastTwo, NotNegative
 from phi3kit.families import Tokenizer
 from phi3kit.phases import Batches
 from phi3kit.phases.collate import pack
@@ -65,6 +66,16 @@ class ImageConversationBatches(Batches):
         unreadable: Literal["skip", "stop"] = "skip",
         role_map: dict[str, str] | None = None,
         fields: dict[str, str | None] | None = None,
+        heldout: Path,
+        context: AtLeastTwo,
+        batch_size: AtLeastOne,
+        crops: AtLeastOne = 16,
+        view: AtLeastOne = 336,
+        patch: AtLeastOne = 14,
+        bos_after_image: bool = False,
+        num_workers: NotNegative = 0,
+        seed: NotNegative = 0,
+        heldout_batches: AtLeastOne | None = None,
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
         dialect = Dialect(role_map, fields)

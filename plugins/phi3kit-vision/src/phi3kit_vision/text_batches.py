@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 from torch.utils.data import Dataset
 
 from phi3kit import Batch, UserError
+from phi3kit.bounds import AtLeastOne, AtLeastTwo, NotNegative
 from phi3kit.families import Tokenizer
 from phi3kit.phases import Batches
 from phi3kit.text.chat_tally import Tally
@@ -51,16 +52,19 @@ class ImageTextBatches(Batches):
         tokenizer: Tokenizer,
         train: Path,
         heldout: Path,
-        context: int,
-        batch_size: int,
-        crops: int = 16,
-        view: int = 336,
-        patch: int = 14,
+        context: AtLeastTwo,
+        batch_size: AtLeastOne,
+        crops: AtLeastOne = 16,
+        view: AtLeastOne = 336,
+        patch: AtLeastOne = 14,
         bos_after_image: bool = False,
         num_workers: int = 0,
         seed: int = 0,
         heldout_batches: int | None = None,
         unreadable: Literal["skip", "stop"] = "skip",
+        num_workers: NotNegative = 0,
+        seed: NotNegative = 0,
+        heldout_batches: AtLeastOne | None = None,
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
         self.files = {"train": Path(train), "heldout": Path(heldout)}
