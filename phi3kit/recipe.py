@@ -105,6 +105,10 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
             if plugin := plugins.missing_plugin(path, _beginning(layer)):
                 raise UserError(f"{layer.name}: {plugin}")
         check_components(layer.content, layer.name)
+    for layer in layers:
+        for key in parser.classes:
+            if key in layer.content and not isinstance(value := layer.content[key], dict):
+                raise UserError(f"{layer.name}: {key} must be a mapping of its options, got {value!r}")
     changes, rest = from_command_line(rest, merge(layers))
     layers += changes
     inline = ["--recipe", json.dumps(_with_full_paths(merge(layers)))] if layers else []

@@ -14,6 +14,7 @@ from phi3kit.bounds import Bound, Length, of_parameter
 from phi3kit.errors import UserError
 
 LARGEST: Final = 2**63 - 1
+PLAIN: Final = (int, float, bool, str)
 
 
 class OutOfBounds(UserError):
@@ -46,7 +47,12 @@ def declared(cls: Any) -> dict[str, Any]:
     except (TypeError, ValueError):
         return {}
     space = vars(import_module(cls.__module__))
-    return {name: _evaluated(parameter.annotation, space) for name, parameter in parameters.items()}
+    return {name: _evaluated(of.annotation, space) for name, of in parameters.items() if not _sloppy(of)}
+
+
+def _sloppy(parameter: inspect.Parameter) -> bool:
+    """Whether the default is null although the annotation does not say so."""
+    return parameter.default is None and "None" not in str(parameter.annotation)
 
 
 def _evaluated(annotation: Any, space: dict[str, Any]) -> Any:
@@ -85,6 +91,10 @@ def _check_arguments(arguments: Namespace, cls: Any, at: str) -> None:
 
 
 def _check_value(value: Any, annotation: Any, at: str) -> None:
+    if value is None and (annotation in PLAIN or getattr(annotation, "__origin__", None) in PLAIN):
+        raise OutOfBounds(at, "must not be null; leave it out for the default")
+    if hasattr(annotation, "__dataclass_fields__") and not isinstance(value, Namespace):
+        raise OutOfBounds(at, f"must be a mapping of its options, got {value!r}")
     if isinstance(value, Namespace):
         if isinstance(path := value.get("class_path"), str):
             if cls := _class(path):

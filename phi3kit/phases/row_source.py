@@ -56,8 +56,6 @@ class RowSource:
     ) -> None:
         if heldout is None and not 0 < holdout < 1:
             raise UserError(f"holdout is {holdout}; give a share between 0 and 1, or a file as `heldout`")
-        if heldout is not None and Path(train).resolve() == Path(heldout).resolve():
-            raise UserError(f"train and heldout are one file, {train}; leave heldout out to hold a share of it out")
         self.read, self.unreadable, self.dialect = read, unreadable, dialect
         self.files = {"train": Path(train), "heldout": None if heldout is None else Path(heldout)}
         self.holdout, self.seed = holdout, seed

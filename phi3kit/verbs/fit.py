@@ -167,6 +167,9 @@ def build(recipe: Recipe) -> Namespace:
             f"the tokenizer has {tokenizer.vocab_size} ids, net.dims.vocab_size is {config.net.dims.vocab_size}; "
             "raise it"
         )
+    files = [(config.data.get("init_args") or {}).get(part) for part in ("train", "heldout")]
+    if all(files) and Path(files[0]).resolve() == Path(files[1]).resolve() and first_process():
+        print(f"train and heldout are one file, {files[0]}: the held-out loss is of what is learned by heart")
     check_room(config.net.dims, config.trainer.strategy)
     if config.start_from is not None:
         section = yaml.safe_load(recipe.text())["net"]

@@ -58,13 +58,10 @@ class ImageTextBatches(Batches):
         view: AtLeastOne = 336,
         patch: AtLeastOne = 14,
         bos_after_image: bool = False,
-        num_workers: int = 0,
-        seed: int = 0,
-        heldout_batches: int | None = None,
-        unreadable: Literal["skip", "stop"] = "skip",
         num_workers: NotNegative = 0,
         seed: NotNegative = 0,
         heldout_batches: AtLeastOne | None = None,
+        unreadable: Literal["skip", "stop"] = "skip",
     ) -> None:
         super().__init__(tokenizer, batch_size, num_workers, seed, heldout_batches)
         self.files = {"train": Path(train), "heldout": Path(heldout)}
