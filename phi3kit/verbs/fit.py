@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,14 +168,14 @@ def build(recipe: Recipe) -> Namespace:
             f"the tokenizer has {tokenizer.vocab_size} ids, net.dims.vocab_size is {config.net.dims.vocab_size}; "
             "raise it"
         )
-    files = [(config.data.get("init_args") or {}).get(part) for part in ("train", "heldout")]
-    if all(files) and Path(files[0]).resolve() == Path(files[1]).resolve() and first_process():
-        print(f"train and heldout are one file, {files[0]}: the held-out loss is of what is learned by heart")
+    train, heldout = ((config.data.get("init_args") or {}).get(part) for part in ("train", "heldout"))
+    if train and heldout and Path(train).resolve() == Path(heldout).resolve():
+        _say(f"train and heldout are one file, {train}: the held-out loss is of what is learned by heart")
     check_room(config.net.dims, config.trainer.strategy)
     if config.start_from is not None:
         section = yaml.safe_load(recipe.text())["net"]
-        if (said := check_net_change(config.start_from, section, config.changes_net)) and first_process():
-            print(said)
+        if said := check_net_change(config.start_from, section, config.changes_net):
+            _say(said)
     lightning.seed_everything(config.seed, verbose=False)
     with _device_of_the_net(config.trainer.strategy):
         objects = recipe.instantiate()
@@ -190,6 +191,12 @@ def build(recipe: Recipe) -> Namespace:
     check_kind(objects.phase, objects.data)
     objects.tokenizer = tokenizer
     return objects
+
+
+def _say(line: str) -> None:
+    """A remark, once, beside what the verb prints."""
+    if first_process():
+        print(line, file=sys.stderr)
 
 
 def _device_of_the_net(strategy: Any) -> contextlib.AbstractContextManager[Any]:
