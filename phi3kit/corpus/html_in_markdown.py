@@ -48,7 +48,7 @@ def is_markup(tag: str, closed: frozenset[str] | set[str]) -> bool:
         tag: with its brackets.
         closed: names of the elements that are closed somewhere in the text.
     """
-    if tag.startswith(("<!", "<?")):
+    if tag.lower().startswith(("<!--", "<!doctype", "<![cdata[", "<?")):
         return True
     found = NAME.match(tag)
     if not found or not (found[2].islower() or found[2].isupper()):

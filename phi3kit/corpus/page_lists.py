@@ -17,7 +17,9 @@ NO_PROSE = re.compile(
     r"toolbar|tabs?\b|footer|meta|related|comment|archive|blogroll|directory)",
     re.IGNORECASE,
 )
-WITHIN = re.compile(rf"{MARK}((?:\s*<(?:p|div|span|b|i|strong|em|a|font|code|u|small)\b[^>]*>)+)", re.IGNORECASE)
+WITHIN = re.compile(
+    rf"{MARK}((?:\s*<(?:p|div|span|b|i|strong|em|a|font|code|u|small|pre|h[1-6])\b[^>]*>)+)", re.IGNORECASE
+)
 MARKED = re.compile(rf"\d+\.([ \t]*\s?){MARK}[ \t]*")
 MOST_LINKED = 0.5  # of the letters of a list of prose
 

@@ -37,7 +37,7 @@ OF_FORMULA = re.compile(
     r"|\bsrc\s*=\s*[\"']?[^\"'>]*(?:latex|/math/|mathtex|mimetex|codecogs|texify|cht=tx|/tex\.|imgmath)",
     re.IGNORECASE,
 )
-TEX = re.compile(r"\\[A-Za-z]+|[_^]\{|\$.+\$")
+TEX = re.compile(r"\\[A-Za-z]+|[A-Za-z0-9)}]\^[A-Za-z0-9({-]|[_^]\{|\$.+\$")
 TEX_OR_SIGNS = re.compile(r"\\|[_^=+<>(){}|]|\A\S{1,6}\Z")
 NAMELESS = re.compile(
     r"(?:math|formula|equation|tex|latex|image|img|inline formula|display formula)?\d*\Z", re.IGNORECASE
@@ -70,7 +70,7 @@ def with_text(source: str) -> str:
         source = SCRIPTED.sub(_scripted, source)
     if any(tag.endswith("math") for tag in tags):
         source = MATH.sub(lambda match: _text(math_to_tex(match["math"])), source)
-    if "img" in tags and ("\\" in source or any(sign in source for sign in OF_FORMULAS)):
+    if "img" in tags and ("\\" in source or "^" in source or any(sign in source for sign in OF_FORMULAS)):
         source = IMAGE.sub(_image, source)
     if "math" in source:
         source = _with_joined(source)

@@ -18,7 +18,7 @@ def extract(text: str) -> str:
     "text",
     [
         "Let $a<b$ and $c>d$. Then $a+d<b+c$.",
-        "If x<y and y>z, then stop; a<b and c>d, std::vector<i> v, Map<String, List<Integer>> x.",
+        "If x<y and y>z, then stop; a<!b>c; a<b and c>d, std::vector<i> v, Map<String, List<Integer>> x.",
         "1. Build:\n\n   ```cpp\n   #include <vector>\n   std::vector<int> v;\n   ```",
         "    #include <vector>\n\n\n\n    [a](http://b.c) <b>x</b>",
         "~~~cpp\n#include <vector>\n\n\n\n[a](http://b.c)\n~~~",

@@ -65,6 +65,7 @@ both = pytest.mark.parametrize("extractor", [HTML(), FastHTML()], ids=["HTML", "
         ("<p>10<sup>-6</sup> m<SUP>2</SUP> H<sub>2</sub>O x<sup>n+1</sup></p>", "10^-6 m^2 H_2O x^{n+1}"),
         ("<p>1<sup>st</sup> lamp<sup>&reg;</sup> e<sup>x<sub>i</sub></sup></p>", "1st lamp® e^{x_i}"),
         ("<p>note<sup><a href='#f'>3</a></sup> note<a href='#g'><sup>4</sup></a></p>", "note[3] note[4]"),
+        ("<p>as <img alt='x^2 + y^2' src='eq1.gif'> is</p>", "as $x^2 + y^2$ is"),
         ("<figure><img src=x><figcaption>A lamp on its wall</figcaption></figure>", "A lamp on its wall"),
     ],
 )
@@ -132,6 +133,7 @@ def test_bullets_are_bullets_in_a_hurry() -> None:
         FastHTML(), "<ol><li>first</li></ol><ul><li>a lamp</li><li><span>a wall</span><ol><li>inner</li></ol></li></ul>"
     )
     assert got == "1. first • a lamp • a wall 1. inner"
+    assert extract(FastHTML(), "<p>so</p><ul><li>a lamp</li><li><pre>code</pre></li></ul>") == "so • a lamp • code"
 
 
 @both
