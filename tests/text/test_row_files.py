@@ -39,8 +39,8 @@ def found(path: Path) -> list[Any]:
         ("a.json", json.dumps({"version": 1, "data": ROWS}, indent=2).encode()),
         ("a.json", json.dumps({"rows": ROWS}).encode()),
         ("a.jsonl", json.dumps(ROWS).encode()),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())),
-        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
         ("a.jsonl.zst", zstandard.compress(LINES[:20].encode()) + zstandard.compress(LINES[20:].encode())),
     ],
 )
