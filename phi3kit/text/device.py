@@ -29,6 +29,8 @@ def device_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """
     if isinstance(tokenizer, HuggingFaceTokenizer):
         content = json.loads(tokenizer.content)
+        for token in content.get("added_tokens") or []:  # by which an app knows what to take out of a user's text
+            token["special"] = token["content"] in tokenizer.special_tokens
     elif isinstance(tokenizer, Cl100kTokenizer):
         content = bpe_of_ranks(tokenizer.ranks)
         special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
