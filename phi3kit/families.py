@@ -333,7 +333,8 @@ class Layout(Family, ABC):
 class Tokenizer(Family, ABC):
     """Text to ids and back.
 
-    Laws: ``decode(encode(s)) == s``; `encode` never yields a special id, whatever the text says.
+    Laws: ``decode(encode(s)) == s``, but for white space beside a word that swallows it; `encode` never yields a
+    special id, whatever the text says.
     """
 
     chat_form: ChatForm | None = None  # how its model writes conversations; None: as `phi3kit.text.template` does

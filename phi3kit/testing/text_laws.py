@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from phi3kit.families import Tokenizer
 from phi3kit.testing.law import require
 from phi3kit.testing.tiny import TEXTS
+from phi3kit.text.template import WHITE_SPACE
 
 AWKWARD = (
     "",
@@ -36,7 +38,16 @@ def check_tokenizer(build: Callable[[], Tokenizer]) -> None:
 def _comes_back(tokenizer: Tokenizer) -> None:
     for text in (*TEXTS, *AWKWARD):
         back = tokenizer.decode(tokenizer.encode(text))
-        require(back == text, "decode(encode(s)) == s", f"{text!r} came back as {back!r}")
+        require(back == _swallowed(text, tokenizer), "decode(encode(s)) == s", f"{text!r} came back as {back!r}")
+
+
+def _swallowed(text: str, tokenizer: Tokenizer) -> str:
+    """The text without the white space that added words in it swallow, as Phi-3-mini's ``</s>`` does."""
+    for word in tokenizer.words.keys() & tokenizer.swallows_space_after:
+        text = re.sub(f"({re.escape(word)})[{WHITE_SPACE}]+", r"\1", text)
+    for word in tokenizer.words.keys() & tokenizer.swallows_space_before:
+        text = re.sub(f"[{WHITE_SPACE}]+({re.escape(word)})", r"\1", text)
+    return text
 
 
 def _ids_fit(tokenizer: Tokenizer) -> None:
