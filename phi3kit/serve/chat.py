@@ -56,11 +56,23 @@ class Chat:
         self._ids: list[int] = []  # of the conversation, stop ids aside; the engine has read all but some of the last
         self.cut = False  # whether the last answer ended for want of room rather than by itself
 
+    @property
+    def full(self) -> bool:
+        """Whether the last answer was cut by the end of the context, so that no turn fits any more."""
+        return self.cut and self.engine.position >= self.engine.context
+
+    def fits_alone(self, text: str) -> bool:
+        """Whether a text for which the conversation has no room would fit as the first of a new one."""
+        return bool(self._ids) and len(self._opening(text)) <= self.engine.context
+
     def ids_of(self, text: str) -> list[int]:
         """The ids the next turn would read for this text: none of any earlier turn."""
         whole_characters(text, "the text")
         if self._ids:
             return [*self._ids[self.engine.position :], *render_turn(text, self.tokenizer)]
+        return self._opening(text)
+
+    def _opening(self, text: str) -> list[int]:
         system = [Message("system", self.system)] if self.system else []
         return render([*system, Message("user", text)], self.tokenizer, generation=True).ids
 

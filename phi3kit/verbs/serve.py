@@ -1,4 +1,7 @@
-"""``phi3kit serve PATH``: OpenAI-compatible chat and text completions over a run or a bundle."""
+"""``phi3kit serve PATH``: OpenAI-compatible chat and text completions over a run or a bundle.
+
+Where a request gives no temperature it is 1, OpenAI's default; `phi3kit chat` takes the most likely word (0).
+"""
 
 from __future__ import annotations
 
