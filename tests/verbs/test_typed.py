@@ -44,7 +44,8 @@ class Terminal:
         return came
 
     def says(self, keys: bytes, text: bytes) -> bytes:
-        """What comes after some keys, up to a text and the next prompt."""
+        """What comes after some keys, up to a text."""
+        time.sleep(0.5)  # readline misses a Ctrl-C that comes between its prompt and its first look at the keys
         os.write(self.fd, keys)
         return self.until(text)
 
