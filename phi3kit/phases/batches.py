@@ -6,6 +6,7 @@ the next loader starts there (see `BatchOrder`); Lightning's own loader state is
 
 from __future__ import annotations
 
+import functools
 import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, final
@@ -60,8 +61,8 @@ class Batches(LightningDataModule, Family, ABC):
     def tell(self, part: str, counts: dict[str, int], lost: str | int = "") -> None:
         """Keep what a part holds for the run's report; what of it is lost is said once, by the first process."""
         rows = self.report.setdefault("rows", {})
-        if lost and rows.get(part) != counts and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            print(f"phi3kit: {lost}", file=sys.stderr)
+        if lost and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            _say_once(f"phi3kit: {lost}")
         rows[part] = counts
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -124,6 +125,12 @@ class Batches(LightningDataModule, Family, ABC):
         if state["tokenizer"] != self.tokenizer.fingerprint:
             raise UserError("the checkpoint was trained with another tokenizer; start a new run with --out")
         self.consumed = state["consumed"]
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Print a line, but not again where the same data is read for another measure."""
+    print(line, file=sys.stderr)
 
 
 @final

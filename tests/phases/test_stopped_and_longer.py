@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> Any:
     monkeypatch.setattr(Phase, "on_before_optimizer_step", method)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("options", [{}, {"precision": "bf16-true"}, {"optimizer": "schedulefree.AdamWScheduleFree"}])
 def test_ctrl_c_saves_the_step_and_the_same_command_ends_alike(
     capsys, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
