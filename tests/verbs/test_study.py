@@ -120,8 +120,7 @@ def test_arms_and_seeds_are_trained_measured_and_compared(
 
 
 def test_killed_it_goes_on_and_ends_with_the_same_numbers(study: Path) -> None:
-    recipe = study / "fit.yaml"
-    recipe.write_text(recipe.read_text() + "checkpoint_every: 10\n")
+    (study / "fit.yaml").write_text(yaml.safe_dump({**RECIPE, "checkpoint_every": 10}))
     process = subprocess.Popen(
         command("study", "--recipe", "study.yaml"), cwd=study, env=environment(), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
