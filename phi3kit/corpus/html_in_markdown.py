@@ -37,6 +37,7 @@ WHOLE = re.compile(
     r"|<(?P<script>su[pb])\b(?:\s[^<>\n]*)?>(?:(?!</?su[pb]\b|\n\n).){1,300}?</(?P=script)>",
     re.DOTALL | re.IGNORECASE,
 )
+ALT = re.compile(r"(?<=[\s\"'])alt\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'=<>`]+))", re.IGNORECASE)
 MATH = re.compile(r"<math\b.*?</math\s*>", re.DOTALL | re.IGNORECASE)
 GOES_ON = re.compile(r"[ \t]*\n(?:[ \t]*\n)+(?=[,.;:!?)](?!\w)| [a-z*(\[])")  # a paragraph broken behind a formula
 
@@ -76,7 +77,8 @@ def tag_to_text(tag: str) -> str:
     if not found:
         return ""
     if name == "img":
-        return unescape((re.search(r"\balt\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", tag) or ["", ""])[1] or "")
+        words = ALT.search(tag)
+        return unescape(next(filter(None, words.groups()), "")) if words else ""
     if name == "br" or (name in LINES and found[1]):
         return "\n"
     if name == "li" and not found[1]:

@@ -54,6 +54,7 @@ class Chat:
         """Begin a new conversation."""
         self.engine.reset()
         self._ids: list[int] = []  # of the conversation, stop ids aside; the engine has read all but some of the last
+        self._asked: list[str] = []
         self.cut = False  # whether the last answer ended for want of room rather than by itself
 
     @property
@@ -69,12 +70,19 @@ class Chat:
         """The ids the next turn would read for this text: none of any earlier turn."""
         whole_characters(text, "the text")
         if self._ids:
-            return [*self._ids[self.engine.position :], *render_turn(text, self.tokenizer)]
+            return [*self._ids[self.engine.position :], *render_turn(text, self.tokenizer, self._turns())]
         return self._opening(text)
 
     def _opening(self, text: str) -> list[int]:
-        system = [Message("system", self.system)] if self.system else []
-        return render([*system, Message("user", text)], self.tokenizer, generation=True).ids
+        return render([*self._beginning(), Message("user", text)], self.tokenizer, generation=True).ids
+
+    def _beginning(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []
+
+    def _turns(self) -> list[Message]:
+        """The conversation up to its last question. What was answered changes no later turn, so some word stands."""
+        asked = [turn for text in self._asked for turn in (Message("user", text), Message("assistant", "So."))]
+        return [*self._beginning(), *asked[:-1]]
 
     def ask(self, text: str) -> Iterator[str]:
         """The answer, in pieces that are whole characters.
@@ -89,10 +97,11 @@ class Chat:
                 f"this turn needs {len(ids)} tokens, {self.engine.context - self.engine.position} of "
                 f"{self.engine.context} are left; shorten it or begin a new conversation (/reset)"
             )
-        return stream(self._generate(ids), self.tokenizer, ids)
+        return stream(self._generate(text, ids), self.tokenizer, ids)
 
-    def _generate(self, ids: list[int]) -> Iterator[int]:
+    def _generate(self, text: str, ids: list[int]) -> Iterator[int]:
         """The answer's ids, the stop id not among them."""
+        self._asked.append(text)
         self._ids = [*self._ids[: self.engine.position], *ids]
         self.cut = True
         answer = self.engine.answer(ids, stop_ids=self._stops, max_new_tokens=self.max_new_tokens, sampler=self.sampler)

@@ -6,6 +6,7 @@ Every field of a message is read or refused: what a template has no form for, `p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from phi3kit.errors import UserError, nearest
@@ -43,14 +44,19 @@ def prompt(turns: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     """Ids that ask for what comes next: the answer, or the rest of an assistant's last turn, which is left open."""
     last = turns[-1]
     if last.role != "assistant":
-        return render(turns, tokenizer, generation=True).ids
+        return _asking(turns, tokenizer)
     if last.tool_calls:
         raise UserError("the last message calls tools and has ended; give what they answered")
     if not (last.content or last.reasoning):
-        return render(turns[:-1], tokenizer, generation=True).ids
+        return _asking(turns[:-1], tokenizer)
     rendered = render(turns, tokenizer)
     end = max(place for place, learned in enumerate(rendered.supervised) if learned)  # what closes the turn, mostly
     return rendered.ids[: end if rendered.ids[end] in stop_ids(tokenizer) else end + 1]
+
+
+def _asking(turns: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """The whole conversation is read, so that its template may write earlier turns otherwise than when they came."""
+    return render([replace(turn, learned=False) for turn in turns], tokenizer, generation=True).ids
 
 
 def _turn(message: Any, where: str, called: Mapping[str, str]) -> Message:

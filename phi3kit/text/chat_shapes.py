@@ -208,7 +208,7 @@ def _refuse_what_cannot_be_obeyed(fields: Fields) -> None:
                 f"{name} says whether one answer is good (KTO's unpaired answers), which no phase here learns from; "
                 f"give pairs, or set `fields: {{{name}: null}}` where it means something else"
             )
-    for name in ("videos", "audios", "audio", "segments", "completions"):
+    for name in ("videos", "audios", "audio", "segments", "completions", "weights", "loss_mask", "loss_weights"):
         if fields.all.get(name) not in (None, "", []):
             raise BadRow(f"{name} cannot be learned from here; take the row out, or the field")
     if "weight" in fields and fields.take("weight") != 1:

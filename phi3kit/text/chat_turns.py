@@ -25,8 +25,10 @@ ROLES: dict[str, Role] = {
     "ipython": "tool",
 }  # fmt: skip
 CALLS = ("function_call", "tool_call")  # roles of turns whose content is a call, as LLaMA-Factory has them
-LEARNED = ("weight", "train", "training", "loss")
-BEYOND = ("train_detail", "training_detail", "loss_scale", "refusal", "audio")  # they change what is learned
+LEARNED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight")
+BEYOND = (  # they change what is learned
+    "train_detail", "training_detail", "loss_scale", "refusal", "audio", "mask", "masked", "ignore",
+)  # fmt: skip
 KNOWN = ("id", "tool_call_id", "index", "type")  # they change nothing
 TEXTS = ("text", "input_text", "output_text")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # "https:", "data:", but no "C:"

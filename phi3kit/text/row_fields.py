@@ -71,7 +71,7 @@ def absent(value: Any) -> bool:
 
 def short(value: Any) -> str:
     """A value as a message shows it."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 160 else text[:157] + "..."
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from phi3kit.errors import UserError, nearest
@@ -71,13 +71,23 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, *, generation: boo
     return Rendered(ids, supervised)
 
 
-def render_turn(content: str, tokenizer: Tokenizer) -> list[int]:
+def render_turn(content: str, tokenizer: Tokenizer, before: Sequence[Message] = ()) -> list[int]:
     """Ids that follow an assistant's answer when the user goes on with `content`.
 
     They begin with the ``<|end|>`` that closes the answer (a generator stops there and has not read it yet) and
     end with the opening of the next answer.
+
+    Args:
+        content: what the user says.
+        tokenizer: must have the template's special tokens.
+        before: the turns up to that answer; without them, one question. Only templates that number turns, or say the
+            system's again, write another turn for other ones.
+
+    Raises:
+        UserError: the template changes what was said before.
     """
-    talk = [Message("user", "Why?"), Message("assistant", "So."), Message("user", content)]
+    asked = [replace(turn, learned=False) for turn in before or (Message("user", "Why?"),)]
+    talk = [*asked, Message("assistant", "So."), Message("user", content)]
     rendered = render(talk, tokenizer, generation=True)
     last = max(place for place, learns in enumerate(rendered.supervised) if learns)
     return rendered.ids[last if rendered.ids[last] in stop_ids(tokenizer) else last + 1 :]

@@ -54,6 +54,10 @@ def test_what_is_no_markup_stays_as_written(text: str) -> None:
         ("[![Build](https://b.svg)](https://ci)", "Build"),
         ("> [a\n> b](http://x.y) <i>c</i>", "> a\n> b c"),
         ("| [a](u.html) | <b>x</b> |\n|--|--|\n| [c](d.html) | <i>y</i> |", "| a | x |\n|--|--|\n| c | y |"),
+        (
+            "a <img src='p.png' alt='A lamp'> b <img src=p alt=lamp> c <img data-alt='x' src='p.png'>",
+            "a A lamp b lamp c",
+        ),
         ('a<br>b <b>c</b> <span class="x">d</span> <img src="p.png" alt="A lamp">', "a\nb c d A lamp"),
         ("AT&amp;T, 1 &lt; 2, `&lt;`", "AT&T, 1 < 2, `&lt;`"),
         ("<!-- one\n\ntwo -->a<script>b <i></script>", "a"),

@@ -56,6 +56,9 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
     [
         "See section 3.4.2.1, Thm. 12.3.1.2 and Eq. (3.4.2.1); § 3.4.2.1, Lemma~3.4.2.1.",
         "Sections 3.4.2.1, 3.4.2.2 and 5.6.7.8 say more, and **Section 3.4.2.1–3.4.2.4** too.",
+        "Section: 3.4.2.1; cf. 8.4.2.1, see 9.4.2.1. Control 8.2.3.4. Hotfix 4.8.2.1, patch 5.8.2.1, FW 2.1.10.3",
+        "Ziffer 8.8.4.4, Kapitel 8.8.4.5; раздел 4.8.2.1, версия 4.8.2.2; versie 4.8.2.1",
+        "新バージョン 4.8.2.1 版本\uff1a4.8.2.2",
         "We use version 4.8.2.1, v. 4.8.2.1, the 4.8.2.1 release; upgraded from 4.8.2.1 to 4.9.0.2.",
         'AssemblyVersion("1.2.3.4") "version": "4.8.2.1" <version>4.8.2.1</version> Version number: 4.8.2.1',
         "foo==1.2.3.4, libfoo-1.2.3.4, Opera/9.8.7.6, Oracle 11.2.0.4",

@@ -12,11 +12,12 @@ from phi3kit import UserError
 from phi3kit.executorch_runtime import LoadedProgram
 from phi3kit.model import LongRoPE
 from phi3kit.model.engine import Engine, NetEngine
-from phi3kit.records import Message
+from phi3kit.records import ChatForm, Message
 from phi3kit.serve import BundleEngine, Chat, load
 from phi3kit.serve.chat import stream
 from phi3kit.testing import tiny
-from phi3kit.text import render
+from phi3kit.text import render, stop_ids
+from phi3kit.text.chat_form import with_form
 
 
 class Recorder(Engine):
@@ -220,6 +221,20 @@ def test_system_message_comes_first_and_once(talker):
     assert chat.ids_of("hi")[0] == tokenizer.special_tokens["<|system|>"]
     list(chat.ask("hi"))
     assert tokenizer.special_tokens["<|system|>"] not in chat.ids_of("hi")
+
+
+def test_turns_are_numbered_as_the_template_numbers_them():
+    template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' + loop.index | string + m.content + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' + (messages | length + 1) | string }}{% endif %}"
+    )
+    plain = tiny.tokenizer()
+    tokenizer = with_form(plain, ChatForm(template, tuple(stop_ids(plain))))
+    chat = Chat(NetEngine(tiny.net(tiny.dims(vocab_size=512))), tokenizer, system="Be brief.", max_new_tokens=2)
+    for asked in (2, 4, 6):
+        ids = chat.ids_of("hi")
+        assert tokenizer.decode(ids).endswith(f"<|user|>{asked}hi<|end|><|assistant|>{asked + 1}")
+        list(chat.ask("hi"))
 
 
 def test_characters_come_whole():

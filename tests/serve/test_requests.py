@@ -6,8 +6,10 @@ import json
 import time
 
 import pytest
+from chat_templates import FORMS, SYSTEM, both, told
 
 from phi3kit import UserError
+from phi3kit.records import Message
 from phi3kit.serve.protocol import read_chat, read_completion
 from phi3kit.testing import tiny
 from phi3kit.text.template import render
@@ -225,3 +227,17 @@ def test_the_whole_conversation_is_rendered():
     wanted = render([Message("system", "s"), Message("user", "x")], TOKENIZER, generation=True).ids
     parts = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]
     assert ask({"role": "developer", "content": "s"}, {"role": "user", "content": parts}).ids == wanted
+
+
+def test_a_template_that_moves_the_system_message_to_the_last_question():
+    """As Mistral's: each request is the whole conversation, so nothing is wrong with it."""
+    moves = (
+        "{% for m in messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'user' and loop.last %}{{ messages[0].content + '\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    theirs, ours = both(moves, *FORMS["ChatML"][1:])
+    rows = told([SYSTEM, Message("user", "a"), Message("assistant", "b"), Message("user", "c")])
+    wanted = theirs.apply_chat_template(rows, add_generation_prompt=True, return_dict=False)
+    assert read_chat({"messages": rows}, ours).ids == wanted

@@ -78,7 +78,7 @@ def test_a_prompt_of_turns_is_not_learned(tmp_path: Path) -> None:
         read(tmp_path, {"prompt": [U, A], "completion": [A]})
 
 
-@pytest.mark.parametrize("field", ["weight", "train", "training", "loss"])
+@pytest.mark.parametrize("field", ["weight", "train", "training", "trainable", "loss", "loss_mask", "loss_weight"])
 def test_turns_are_taken_out_of_the_loss(tmp_path: Path, field: str) -> None:
     talk = read(tmp_path, {"messages": [U, {**WORSE, field: 0}, U, {**A, field: True}]})
     assert [message.learned for message in talk.messages if message.role == "assistant"] == [False, True]
@@ -138,6 +138,10 @@ def test_reasoning_and_names_travel(tmp_path: Path) -> None:
         ),
         ({"messages": [{**U, "content": [{"type": "input_audio"}]}, A]}, "a part of type text, or an image's file"),
         ({"messages": [{**U, "content": "half \ud83d"}, A]}, r"not Unicode at character 5 \(\\ud83d"),
+        ({"messages": [U, {**A, "mask": 1}]}, "'mask', which cannot be obeyed"),
+        ({"messages": [U, {**A, "masked": True}]}, "'masked', which cannot be obeyed"),
+        ({"messages": [U, A, U, A], "weights": [0, 1]}, "weights cannot be learned from here"),
+        ({"messages": [{**U, "role": "\ud83d"}, A]}, r'has role "\\ud83d"'),
         ({"messages": [U, A], "weight": 0.5}, "weight is 0.5 for the whole row"),
         ({"messages": [U, A], "label": True}, "label says whether one answer is good"),
         ({"messages": [U, A], "videos": ["a.mp4"]}, "videos cannot be learned from"),

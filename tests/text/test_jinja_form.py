@@ -60,6 +60,33 @@ def test_a_turn_continues_the_conversation(name: str) -> None:
     assert [*asked, *spoken, *render_turn("Sure?", ours)] == render(talk[:-1], ours, generation=True).ids
 
 
+@pytest.mark.parametrize("system", [(), (SYSTEM,)])
+def test_a_turn_of_a_template_that_numbers_them(system: tuple[Message, ...]) -> None:
+    numbered = CHATML.replace("m['role'] +", "m['role'] + loop.index | string +").replace(
+        "assistant\n' }}{% endif", "assistant' + (messages | length + 1) | string + '\n' }}{% endif"
+    )
+    _, ours = both(numbered, *FORMS["ChatML"][1:])
+    talk = [*system, *TALK[1:], Message("user", "Why?"), Message("assistant", "So."), Message("user", "Ah.")]
+    for count in range(len(system) + 3, len(talk) + 1, 2):
+        whole, before = render(talk[:count], ours, generation=True).ids, talk[: count - 2]
+        turn = render_turn(talk[count - 1].content, ours, before)
+        assert whole[-len(turn) :] == turn
+        assert ours.decode(whole[: -len(turn)]).endswith(talk[count - 2].content)
+
+
+def test_a_turn_of_a_template_that_moves_the_system_message_is_refused() -> None:
+    moves = (
+        "{% set said = messages[0].content if messages[0].role == 'system' else '' %}"
+        "{% for m in messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'user' and loop.last %}{{ said }}{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    _, ours = both(moves, *FORMS["ChatML"][1:])
+    render_turn("Sure?", ours, [USER])
+    with pytest.raises(UserError, match="not append-only"):
+        render_turn("Sure?", ours, [SYSTEM, USER])
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_users_cannot_write_special_tokens(name: str) -> None:
     _, ours = both(*FORMS[name])

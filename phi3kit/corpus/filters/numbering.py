@@ -11,7 +11,9 @@ PLACES = (
     r"appendices|theorems?|thm|lemmas?|lemmata|corollar(?:y|ies)|cor|propositions?|prop|definitions?|defn?|axioms?|"
     r"(?<!for )examples?|exercises?|problems?|questions?|equations?|eqn?s?|formulae?|formulas|figures?|figs?|tables?|"
     r"listings?|algorithms?|remarks?|rules?|steps?|items?|requirements?|levels?|units?|lessons?|modules?|topics?|"
-    r"abschnitte?|kapitel|satz|anhang|tabelle|abbildung|chapitre|théorème|sección|capítulo|teorema|sezione|capitolo|"
+    r"controls?|criteri(?:on|a)|cf|see|"
+    r"abschnitte?|kapitel|ziffer|satz|anhang|tabelle|abbildung|chapitre|théorème|sección|seção|capítulo|teorema|sezione|"
+    r"capitolo|hoofdstuk|paragraaf|rozdział|раздела?|глав[аеы]|пункта?|"
     r"ec|e\.c|oid|cath"  # enzymes, object identifiers, protein structures
 )
 SOFTWARE = (
@@ -21,12 +23,14 @@ SOFTWARE = (
 )
 # What stands before a version, with a colon or an equals sign too.
 RELEASES = (
-    r"\w*versions?|\w*versión|versione|vers|ver|v|releases?|rel|builds?|revisions?|rev|firmware|drivers?|editions?|"
+    r"\w*versions?|\w*versión|versione|versão|versie|wersj[aię]|верси[яиюей]|vers|ver|v|releases?|rel|builds?|"
+    r"revisions?|rev|firmware|fw|drivers?|editions?|patch(?:es)?|hotfix(?:es)?|sections?|chapters?|clauses?|"
     r"(?:up|down)grad\w+ (?:from|to)|(?:new|added|fixed|removed|deprecated) in"
 )
 NUMBERED = re.compile(
     rf"(?<![^\W\d_])(?:(?:{PLACES}|{SOFTWARE})\.?[\s~*_(\[#]*|(?:{RELEASES})\.?[\s~*_(\[#:=\"'`>]*)"
-    r"(?:(?:number|no|nr|num|is|was|of)\b[.:=]?[\s#:=\"'`]*){0,2}[v(\"'`*_]?\Z",
+    r"(?:(?:number|no|nr|num|is|was|of)\b[.:=]?[\s#:=\"'`]*){0,2}[v(\"'`*_]?\Z"
+    r"|(?:バージョン|버전|版本号?|版本號|第)[\s:\uff1a]*\Z",
     re.IGNORECASE,
 )
 PACKAGE = re.compile(r"(?:(?<!ip)(?<!ec2)(?<!host)(?<=[A-Za-z])-|[\w\]]\s*(?:[=!~<>]=|~>)\s*)\Z", re.IGNORECASE)
