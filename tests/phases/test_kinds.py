@@ -43,7 +43,7 @@ class Anything(Phase):
 def made(kind: type[Batches]) -> Batches:
     if issubclass(kind, Strange):
         return kind()
-    return kind(tiny.tokenizer(), "a.jsonl", "b.jsonl", 16, 1)
+    return kind(tiny.tokenizer(), "a.jsonl", "b.jsonl", context=16, batch_size=1)
 
 
 @pytest.mark.parametrize("data", [ConversationBatches, Strange])

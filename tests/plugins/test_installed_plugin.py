@@ -110,8 +110,7 @@ def test_a_recipe_trains_with_it(python, tmp_path):
     without = run(sys.executable, folder, "phi3kit.cli", "fit", "--recipe", "run/config.yaml", "--out", "again")
     assert without.returncode == 2
     (line,) = without.stderr.strip().splitlines()
-    assert line.endswith("there is no package 'acme_tempered' for acme_tempered.parts.TemperedAttention; "
-                         "is its plugin installed?")  # fmt: skip
+    assert line.endswith("TemperedAttention needs the plugin acme-tempered 0.3.1, which is not installed here")
 
 
 def test_a_recipe_prepares_with_it(python, tmp_path):
