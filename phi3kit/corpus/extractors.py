@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import signal
 import threading
 import zlib
@@ -58,7 +59,7 @@ class HTML(Extractor):
 
         with within(self.timeout, name):
             page = with_text(decoded(unpacked(content), charset, detect_encoding))
-            tree = trafilatura.load_html(page)
+            tree = trafilatura.load_html(AMPERSAND.sub("&amp;amp;", page))
             if tree is None:
                 raise UserError(f"{name} is not HTML")
             main = trafilatura.extract(tree, include_comments=False, include_tables=self.tables)
@@ -99,6 +100,8 @@ class FastHTML(Extractor):
             return f"{without_marks(text).strip()}\n"
 
 
+# What a page shows as "&lt;": trafilatura reads its text's entities once more.
+AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);(?=[#A-Za-z])", re.IGNORECASE)
 PAGE = b"""<html><body><article><h1>The lamp</h1><p>The lamp on the harbour wall turns twice a minute, and ships
 count the turns; so they know where they are.</p></article></body></html>"""
 

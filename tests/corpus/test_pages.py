@@ -153,3 +153,12 @@ def test_scripts_and_comments_are_no_text(extractor: Extractor) -> None:
         "<script>var a = '<sup>'; var b = '<math><span class=\"MathJax\">';</script><!-- <math><mi>no</mi></math> -->"
     )
     assert extract(extractor, f"{noise}<p>so x<sup>2</sup> <math><mi>y</mi></math></p>{noise}") == "so x^2 $y$"
+
+
+@both
+def test_an_entity_that_is_written_about_stays_one(extractor: Extractor) -> None:
+    body = "<p>write &amp;lt; for &lt;, <code>&#38;nbsp;</code> and ?a=1&amp;copy=2 at AT&amp;T &amp; Co</p>"
+    assert extract(extractor, body) == "write &lt; for <, &nbsp; and ?a=1&copy=2 at AT&T & Co"
+    assert extract(extractor, "<pre>a &amp;amp; b</pre><table><tr><td>1 &amp;lt; 2</td></tr></table>").replace(
+        "|", ""
+    ).split() == ["a", "&amp;", "b", "1", "&lt;", "2"]
