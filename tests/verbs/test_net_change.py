@@ -73,7 +73,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / file).write_text("{}")
     for open_it in (check_run, load):
-        with pytest.raises(UserError, match=f"plain is a public checkpoint.*`phi3kit convert {public} runs/plain`"):
+        with pytest.raises(UserError, match=f"public checkpoint.*phi3kit convert {public} runs/plain"):
             open_it(public)
     with pytest.raises(UserError, match="is a bundle, not a run"):
         check_run(bundle)
