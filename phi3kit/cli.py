@@ -13,8 +13,6 @@ from phi3kit import __version__
 from phi3kit.errors import UserError, nearest
 from phi3kit.verbs.processes import end_with_parent, wait_politely
 
-TRAINING = ("run", "fit", "validate", "test", "study")
-
 VERBS = {
     "run": ("phi3kit.verbs.run", "run a folder's numbered recipes in order, skipping what is done"),
     "prepare": ("phi3kit.verbs.prepare", "documents -> filtered -> tokens, questions and preferences"),
@@ -63,8 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _call(verb: str, rest: list[str]) -> int:
     end_with_parent()
-    if verb in TRAINING:
-        wait_politely(os.environ)
+    wait_politely(os.environ)
     module = import_module(VERBS[verb][0])
     if verb == "test":
         return module.main(rest, part="test")

@@ -1,4 +1,4 @@
-"""How a process that trains gets on with others: it leaves them the processor where it waits, and ends with its parent.
+"""How a process gets on with others: it leaves them the processor while it waits, and ends with its parent.
 
 This file imports nothing heavy: what it sets must be there before torch is loaded.
 """
@@ -12,8 +12,8 @@ from collections.abc import MutableMapping
 
 LAUNCHED = ("LOCAL_RANK", "PHI3KIT_LAUNCHED")  # set for processes that another one started to train with it
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SPINS = "1000"  # turns that GNU OpenMP's threads wait awake for the next piece of work; by itself about 300,000
-MILLISECONDS = "0"  # the same for LLVM's and Intel's, which by themselves wait for 200
+SPINS = "10000"  # turns that GNU OpenMP's threads wait awake for the next piece of work; by default about 300,000
+MILLISECONDS = "1"  # the same for LLVM's and Intel's OpenMP, by default 200
 
 
 def wait_politely(environment: MutableMapping[str, str]) -> None:

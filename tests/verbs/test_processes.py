@@ -1,4 +1,4 @@
-"""Processes that train leave others the processor where they wait, and none is left over when its parent is killed."""
+"""Processes leave others the processor while they wait, and none is left over when its parent is killed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_waiting_threads_sleep_unless_the_user_has_said_otherwise() -> None:
         assert environment == {name: "of the user"}
 
 
-@pytest.mark.parametrize(("verb", "set_"), [("fit", True), ("run", True), ("chat", False)])
-def test_it_is_set_before_torch_is_loaded(verb: str, set_: bool) -> None:
+@pytest.mark.parametrize("verb", ["fit", "run", "chat", "export"])
+def test_it_is_set_before_torch_is_loaded(verb: str) -> None:
     code = (
         "import os, sys; from phi3kit import cli\n"
         "seen = lambda: 8 * ('torch' in sys.modules) + ('GOMP_SPINCOUNT' in os.environ)\n"
@@ -36,7 +36,7 @@ def test_it_is_set_before_torch_is_loaded(verb: str, set_: bool) -> None:
         f"cli.main([{verb!r}])"
     )
     clean = {name: value for name, value in os.environ.items() if name not in processes.WAITING}
-    assert subprocess.run([sys.executable, "-c", code], env=clean).returncode == int(set_)
+    assert subprocess.run([sys.executable, "-c", code], env=clean).returncode == 1
     assert verb in cli.VERBS
 
 
