@@ -12,7 +12,7 @@ A changed ``class_path`` drops the arguments of the class before it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,17 @@ def _same_class(low: dict[str, Any], high: dict[str, Any]) -> bool:
     return name == other and (root == other_root or not root or not other_root)
 
 
-def from_command_line(arguments: list[str], content: dict[str, Any]) -> tuple[list[Layer], list[str]]:
+def from_command_line(
+    arguments: list[str], content: dict[str, Any], mappings: Collection[str] = ()
+) -> tuple[list[Layer], list[str]]:
     """What the command line says over lists, mappings and components of the recipe, as layers like any other; and the
-    arguments that are left, which set single values."""
+    arguments that are left, which set single values.
+
+    Args:
+        arguments: of the command line.
+        content: of the recipe's files.
+        mappings: arguments that take any mapping, so that the parser knows no keys in them.
+    """
     layers: list[Layer] = []
     left, number = [], 0
     while number < len(arguments):
@@ -119,7 +127,7 @@ def from_command_line(arguments: list[str], content: dict[str, Any]) -> tuple[li
         follows = arguments[number + 1 : number + 2]
         count = 1 if joined or not follows or follows[0].startswith("--") else 2
         text = text if joined else "".join(follows[: count - 1])
-        said = _layered(option.removeprefix("--"), text, content) if option.startswith("--") and text else None
+        said = _layered(option[2:], text, content, mappings) if option.startswith("--") and text else None
         if said is None:
             left += arguments[number : number + count]
         else:
@@ -128,14 +136,14 @@ def from_command_line(arguments: list[str], content: dict[str, Any]) -> tuple[li
     return layers, left
 
 
-def _layered(key: str, text: str, content: dict[str, Any]) -> dict[str, Any] | None:
+def _layered(key: str, text: str, content: dict[str, Any], mappings: Collection[str] = ()) -> dict[str, Any] | None:
     """``--key text`` as content, where it is over more than a single value."""
     parts = _parts(key)
     whole = [*parts[:-1], str(parts[-1]).removesuffix("+")]
     below = list(_down(content, whole))
     over = below[-1] if len(below) == len(whole) else None
     value = _value(text)
-    if any(isinstance(part, int) for part in parts):
+    if any(isinstance(part, int) for part in parts) or (len(parts) > 1 and parts[0] in mappings):
         return at_key(key, value)
     if isinstance(over, list | dict) and over and isinstance(value, list | dict):
         return at_key(key, value)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -19,7 +19,7 @@ from phi3kit.errors import UserError, nearest
 from phi3kit.layers import Layer, at_key, from_command_line, merge, read_layers
 from phi3kit.out_folder import check_out
 from phi3kit.recipe_bounds import OutOfBounds, check
-from phi3kit.recipe_components import check_components
+from phi3kit.recipe_components import check_components, check_options
 from phi3kit.recipe_errors import file_of_key, translate
 from phi3kit.recipe_file import with_home
 
@@ -109,8 +109,12 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
         for key in parser.classes:
             if key in layer.content and not isinstance(value := layer.content[key], dict):
                 raise UserError(f"{layer.name}: {key} must be a mapping of its options, got {value!r}")
-    changes, rest = from_command_line(rest, merge(layers))
+    changes, rest = from_command_line(rest, merge(layers), _mappings(parser))
     layers += changes
+    check_options(rest, merge(layers))
+    if unknown := _empty_and_unknown(merge(layers), [action.dest for action in parser._actions]):
+        where = file_of_key(unknown, layers)
+        raise UserError(f"{where}there is no key {unknown!r}, which is left empty; misspelt?")
     inline = ["--recipe", json.dumps(_with_full_paths(merge(layers)))] if layers else []
     try:
         config = parser.parse_args([*inline, *rest])
@@ -122,6 +126,28 @@ def read(verb: str, declare: Declare, arguments: list[str], description: str = "
     config.pop("recipe", None)
     config["verb"] = verb
     return Recipe(parser, config)
+
+
+def _mappings(parser: ArgumentParser) -> list[str]:
+    """The arguments that take a mapping with whatever keys."""
+    hints = ((action.dest, getattr(action, "_typehint", None)) for action in parser._actions)
+    return [
+        dest
+        for dest, hint in hints
+        if any(part is dict or get_origin(part) is dict for part in (hint, *get_args(hint)))
+    ]
+
+
+def _empty_and_unknown(content: dict[str, Any], known: list[str], at: str = "") -> str:
+    """The first key with an empty mapping that no argument has, which jsonargparse passes over."""
+    for name, value in content.items():
+        key = f"{at}{name}"
+        inside = any(dest.startswith(f"{key}.") for dest in known)
+        if value == {} and not inside and key not in known:
+            return key
+        if inside and isinstance(value, dict) and (found := _empty_and_unknown(value, known, f"{key}.")):
+            return found
+    return ""
 
 
 class _Parser(ArgumentParser):

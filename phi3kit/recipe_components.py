@@ -39,6 +39,33 @@ def check_components(content: dict[str, Any], name: str) -> None:
                 raise UserError(f"{name}: {short} ({at}) has no option {str(option)!r}{nearest(str(option), valid)}")
 
 
+def check_options(arguments: list[str], content: dict[str, Any]) -> None:
+    """Raise `UserError` where an argument of the command line names an option that its component has not.
+
+    Args:
+        arguments: the command line's, as ``--key.of.component.option``.
+        content: of the recipe, which says what the components are.
+    """
+    for argument in arguments:
+        if argument.startswith("--"):
+            _check_option(argument.partition("=")[0].removeprefix("--").split("."), content)
+
+
+def _check_option(parts: list[str], content: Any) -> None:
+    for number, part in enumerate(parts[:-1], start=1):
+        if not isinstance(content, dict) or part not in content:
+            return
+        content = content[part]
+        path = content.get("class_path") if isinstance(content, dict) else None
+        option = next((name for name in parts[number:] if name != "init_args"), "")
+        if path is None or option in ("", "help", *BESIDE_A_CLASS) or (valid := options(path)) is None:
+            continue
+        if option.removesuffix("+") not in valid:
+            at, short = ".".join(parts[:number]), path.rpartition(".")[2]
+            raise UserError(f"{short} ({at}) has no option {option!r}{nearest(option, valid)}")
+        content = content.get("init_args") or {}
+
+
 def components(content: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every mapping with a ``class_path``, and its key without ``init_args`` and numbers."""
     if isinstance(content, dict):

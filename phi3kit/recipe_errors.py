@@ -71,16 +71,21 @@ def file_of_key(key: str, layers: list[Layer]) -> str:
 
 def _unknown_key(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
     full = match["key"] if not match.groupdict().get("group") else f"{match['group']}.{match['key']}"
+    start, part, siblings = _deepest(full, parser)
+    return f"there is no key {start + part!r}{nearest(part, siblings - {'verb', 'recipe'})}", part
+
+
+def _deepest(key: str, parser: ArgumentParser) -> tuple[str, str, set[str]]:
+    """Where a dotted key leaves what the parser knows: what stands before, the first unknown part, and its siblings."""
     valid = {a.dest for a in parser._actions}
     known = ""
-    for part in full.split("."):
+    for part in key.split("."):
         start = f"{known}." if known else ""
         siblings = {v.removeprefix(start).split(".")[0] for v in valid if v.startswith(start)}
         if part not in siblings:
             break
         known = start + part
-    siblings -= {"help", "print_config", "print_shtab", "verb", "recipe"}
-    return f"there is no key {start + part!r}{nearest(part, siblings)}", part
+    return start, part, siblings - {"help", "print_config", "print_shtab"}
 
 
 def _unknown_option(match: re.Match[str], key: str, parser: ArgumentParser) -> tuple[str, str]:
@@ -161,8 +166,8 @@ def _unrecognized(match: re.Match[str], key: str, parser: ArgumentParser) -> tup
     option = match["option"].split("=")[0].removeprefix("--")
     if not match["option"].startswith("-"):
         return f"{match['option']!r} belongs to no option; a recipe is given as --recipe FILE", ""
-    valid = [a.dest for a in parser._actions if a.dest not in ("help", "print_config", "print_shtab")]
-    return f"there is no option --{option}{nearest(option, valid)}", ""
+    start, part, siblings = _deepest(option, parser)
+    return f"there is no option --{option}{nearest(part, siblings - {'recipe'}, start)}", ""
 
 
 _Explain = Callable[[re.Match[str], str, ArgumentParser], tuple[str, str]]

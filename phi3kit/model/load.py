@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +15,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from phi3kit import bundle, plugins
-from phi3kit.errors import UserError
+from phi3kit.errors import UserError, nearest
 from phi3kit.model import weights
 from phi3kit.model.decoder import Decoder
 from phi3kit.recipe import class_paths
 from phi3kit.recipe_bounds import check
+from phi3kit.records import Dims
 
 T = TypeVar("T")
 
@@ -59,6 +62,15 @@ def build_net(section: dict[str, Any], device: str | None = None) -> Decoder:
     """
     with torch.device(device) if device else contextlib.nullcontext():
         return _parsed(section, lambda parser, config: parser.instantiate(config).net)
+
+
+def check_names(section: dict[str, Any]) -> None:
+    """Raise `UserError` where a ``net:`` section has a key that no net has, also where nothing is built from it."""
+    known = {"net": set(inspect.signature(Decoder).parameters), "net.dims": {field.name for field in fields(Dims)}}
+    for at, inside in (("net", section), ("net.dims", section.get("dims") or {})):
+        for name in inside:
+            if (plain := str(name).removesuffix("+")) not in known[at]:
+                raise UserError(f"there is no key {at}.{plain}{nearest(plain, known[at], f'{at}.')}")
 
 
 def whole_section(section: dict[str, Any]) -> dict[str, Any]:

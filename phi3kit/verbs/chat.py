@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="phi3kit chat", description=__doc__)
+    parser = argparse.ArgumentParser(prog="phi3kit chat", allow_abbrev=False, description=__doc__)
     parser.add_argument("path", type=Path, help="run folder or bundle folder")
     parser.add_argument(
         "--temperature",

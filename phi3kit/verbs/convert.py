@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="phi3kit convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="phi3kit convert",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="checkpoint folder (config.json) or run folder (config.yaml)")
     parser.add_argument("out", type=Path, help="folder to write; must not exist")

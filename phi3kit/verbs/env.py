@@ -15,9 +15,9 @@ from phi3kit import __version__, plugins
 
 def main(arguments: list[str]) -> int:
     """Print the report. Returns 1 if something phi3kit requires is missing or of another version."""
-    argparse.ArgumentParser(prog="phi3kit env", description="Print versions and devices, for a bug report.").parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(
+        prog="phi3kit env", allow_abbrev=False, description="Print versions and devices, for a bug report."
+    ).parse_args(arguments)
     faults = list(unmet())
     for title, rows in (
         ("phi3kit", _house()),

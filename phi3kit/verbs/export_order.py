@@ -184,8 +184,12 @@ def _calibration(config: Any, source: Source, row: int) -> list[Tensor]:
 
 def _source(config: Any) -> Source:
     """The weights a recipe names: a folder's, or random ones of the net it describes."""
+    from phi3kit.model.load import check_names
     from phi3kit.model.source import RandomSource
 
+    check_names(config.net or {})
+    if config.net and "dims" not in config.net:
+        raise UserError("net lacks dims: it says which net random weights are drawn for")
     if config.random is None:
         if config.start_from is None:
             raise UserError("the recipe lacks start_from")

@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).parent / "plugin_template"
 def main(arguments: list[str]) -> int:
     """Write the package and say what to do next."""
     parser = argparse.ArgumentParser(
-        prog="phi3kit new-plugin", description="Write a plugin package whose tests pass as written."
+        prog="phi3kit new-plugin", allow_abbrev=False, description="Write a plugin package whose tests pass as written."
     )
     parser.add_argument("name", help="name of the distribution: lower case, words joined by hyphens")
     parser.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)")

@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="phi3kit pattern", description="Draw what each attention head of a net sees, as an SVG."
+        prog="phi3kit pattern",
+        allow_abbrev=False,
+        description="Draw what each attention head of a net sees, as an SVG.",
     )
     parser.add_argument("--recipe", action="append", required=True, metavar="FILE", help="with a net; repeat to layer")
     parser.add_argument("--tokens", type=int, metavar="N", help="length of the sequence (default: at most 4096)")

@@ -12,7 +12,9 @@ from phi3kit import plugins
 def main(arguments: list[str]) -> int:
     """List the plugins; with ``--check`` also their components and faults. Returns 1 if there are faults."""
     parser = argparse.ArgumentParser(
-        prog="phi3kit plugins", description="List installed plugins: distributions and their entry points."
+        prog="phi3kit plugins",
+        allow_abbrev=False,
+        description="List installed plugins: distributions and their entry points.",
     )
     parser.add_argument(
         "--check", action="store_true", help="import them; list their components and what is wrong with them"

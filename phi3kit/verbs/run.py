@@ -57,7 +57,7 @@ class Step:
 
 def main(arguments: list[str]) -> int:
     """Run the verb."""
-    parser = argparse.ArgumentParser(prog="phi3kit run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="phi3kit run", allow_abbrev=False, description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of numbered recipes, e.g. recipes/pocket")
     parser.add_argument("--state", type=Path, help="where run.json and report.json go; default runs/FOLDER")
     parser.add_argument("--list", action="store_true", help="say what would run, and run nothing")

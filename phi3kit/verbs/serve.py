@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="phi3kit serve", description=__doc__)
+    parser = argparse.ArgumentParser(prog="phi3kit serve", allow_abbrev=False, description=__doc__)
     parser.add_argument("path", type=Path, help="run folder or bundle folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default %(default)s")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default %(default)s")

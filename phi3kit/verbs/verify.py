@@ -34,7 +34,7 @@ ON_ARM = 4  # and so many in an emulation
 
 def main(arguments: list[str]) -> int:
     """Run the verb; 1 if a check found a fault."""
-    parser = argparse.ArgumentParser(prog="phi3kit verify", description=__doc__)
+    parser = argparse.ArgumentParser(prog="phi3kit verify", allow_abbrev=False, description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder that `phi3kit export` wrote")
     parser.add_argument("--run", type=Path, help="run folder it was made from; default: as its recipe says")
     parser.add_argument(

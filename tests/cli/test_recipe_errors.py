@@ -9,7 +9,8 @@ import sys
 import pytest
 import yaml
 
-from phi3kit import cli
+from phi3kit import UserError, cli
+from phi3kit import recipe as recipes
 
 # packages that take a second or more to import, or bring one that does
 SLOW = {
@@ -179,6 +180,65 @@ def test_misspelt_option_on_the_command_line(fit):
     assert said == "there is no option --net.dims.hiden_size; did you mean 'net.dims.hidden_size'?"
 
 
+EXPORT = """verb: export
+name: x
+start_from: runs/x
+out: bundles/x
+quantizer: {class_path: GPTQ, init_args: {group_size: 64}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--quantizer.group_siz", "32"], "GPTQ (quantizer) has no option 'group_siz'; did you mean 'group_size'?"),
+        (["--quantizer.init_args.dampin=1"], "GPTQ (quantizer) has no option 'dampin'; did you mean 'damping'?"),
+        (["--quantizr", "GPTQ"], "there is no option --quantizr; did you mean 'quantizer'?"),
+        (["--net.dims.hiden_size", "3"], "there is no key net.dims.hiden_size; did you mean 'net.dims.hidden_size'?"),
+        (["--net.attention.9.init_args.window", "3"], "net lacks dims: it says which net random weights are drawn for"),
+        (["--net.possition", "RoPE"], "there is no key net.possition; did you mean 'net.position'?"),
+    ],
+)
+def test_misspelt_options_of_an_export(line, said, tmp_path, monkeypatch):
+    from phi3kit.verbs import export, export_order
+
+    (tmp_path / "r.yaml").write_text(EXPORT)
+
+    def order():
+        return export_order.read_order(recipes.read("export", export.declare, ["--recipe", "r.yaml", *line]))
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        order()
+    assert str(error.value) == said
+
+
+def test_the_net_of_random_weights_is_changed_key_by_key(tmp_path, monkeypatch):
+    from phi3kit.verbs import export
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(EXPORT.replace("start_from: runs/x", "random: 0\nnet: {dims: {n_layers: 4}}"))
+    line = ["--recipe", "r.yaml", "--net.dims.n_layers", "2", "--net.dims.context=64"]
+    assert recipes.read("export", export.declare, line).config.net == {"dims": {"n_layers": 2, "context": 64}}
+
+
+@pytest.mark.parametrize("at", ["trainr", "net.dimz", "nothing"])
+def test_an_empty_mapping_under_no_known_key(fit, at):
+    recipe = copy.deepcopy(GOOD)
+    group, _, name = at.rpartition(".")
+    (recipe[group] if group else recipe)[name] = {}
+    assert f"there is no key {at!r}, which is left empty; misspelt?" in fit(recipe)
+
+
+def test_valid_options_are_listed_without_help(tmp_path):
+    from phi3kit.verbs import score
+
+    with pytest.raises(UserError, match="no option --labls; valid: ") as error:
+        recipes.read("score fit", score.declare_fit, ["--labls", "x"])
+    assert ".help" not in str(error.value)
+    assert "training" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -217,7 +277,8 @@ def test_answer_imports_no_more_than_torch_and_lightning(arguments):
     """How long that takes is measured by benchmarks/start_up.py; what would make it longer is known by name."""
     script = f"""
 import contextlib, io, sys
-from phi3kit import cli
+from phi3kit import UserError, cli
+from phi3kit import recipe as recipes
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     with contextlib.suppress(SystemExit):
         cli.main({arguments!r})
