@@ -13,7 +13,7 @@ from phi3kit import __version__
 from phi3kit.corpus.engine.describe import sha256_of
 from phi3kit.corpus.plan import Plan
 from phi3kit.corpus.stages.choose import totals
-from phi3kit.corpus.stages.read import unreadable_of
+from phi3kit.corpus.stages.read import listed, skipped_of, unreadable_of
 
 DECIDING = (
     *("datatrove", "litdata", "pyarrow", "numpy", "tokenizers", "tiktoken"),
@@ -40,6 +40,7 @@ def manifest_of(plan: Plan, parts: dict[str, Any], folder: Path) -> dict[str, An
         "kept": _sum(plan.scored, "kept"),
         "rejected": dict(rejected.most_common()),
         **({"unreadable": unreadable} if (unreadable := _unreadable(plan)) else {}),
+        **({"skipped": skipped} if (skipped := skipped_of(plan.read)) else {}),
         "left_out": {name: dict(totals(plan.choice, name, "rejected").most_common()) for name in phases},
         "exercises": _sum(plan.exercises, "kept") if plan.exercises else 0,
         "synthesis": _synthesis(plan),
@@ -178,6 +179,8 @@ def headline(manifest: dict[str, Any]) -> list[str]:
     for source, about in manifest.get("unreadable", {}).items():
         n = about["documents"]
         lines.append(f"{source}: {n} cannot be read, {'the first' if n > 1 else 'which is'}: {about['first']}")
+    for source, kinds in manifest.get("skipped", {}).items():
+        lines.append(f"{source}: skipped, for they are no documents: {listed(kinds)}")
     lines += _of_chat_files(manifest["chat_files"])
     refused = manifest["synthesis"]["refused"].items()
     if refused:

@@ -13,6 +13,7 @@ from phi3kit.errors import UserError
 from phi3kit.records import Document
 
 UNREADABLE = "unreadable"  # metadata key: why a document has no text; `prepare` rejects and lists it
+SKIPPED = "skipped"  # metadata of what is no document, as an error page; the value says of which kind it is
 Unreadable = Literal["skip", "stop"]
 KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping", bytes: "bytes"}
 

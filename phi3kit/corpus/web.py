@@ -12,6 +12,7 @@ from phi3kit.corpus.charsets import charset_in
 from phi3kit.corpus.extractors import HTML
 from phi3kit.corpus.files import UNREADABLE, WHOLE, each_file, find
 from phi3kit.corpus.parts import Divisible, Part
+from phi3kit.corpus.row_documents import SKIPPED
 from phi3kit.errors import UserError
 from phi3kit.families import Extractor, Reader
 from phi3kit.records import Document
@@ -24,8 +25,8 @@ PAGES = ("text/html", "application/xhtml+xml")
 class WARC(Reader, Divisible):
     """Each HTML page of web archives (.warc, .warc.gz) is a document, under its record's id.
 
-    Pages are what servers answered with status 200: neither errors nor redirects. One that has no readable text is
-    listed among the rejected.
+    Pages are what servers answered with status 200: neither errors nor redirects, which are counted with what is not
+    HTML. A page that has no readable text is listed among the rejected.
 
     Args:
         path: a file, a folder (searched with its subfolders) or a pattern with ``*``.
@@ -74,7 +75,9 @@ class WARC(Reader, Divisible):
             with file.open("rb") as stream:
                 stream.seek(part.start)
                 for number, record in enumerate(islice(ArchiveIterator(stream), part.records), start=part.before + 1):
-                    if _is_page(record):
+                    if why := _no_page(record):
+                        yield Document(f"{name}:{number}", "", self.path, {SKIPPED: why})
+                    elif why is not None:
                         yield self._document(record, f"{name}:{number}", f"{file}, record {number}")
         except (ArchiveLoadFailed, OSError, EOFError) as error:
             raise UserError(f"{file} is not readable as WARC: {error}") from error
@@ -95,11 +98,17 @@ def _header(record: Any, name: str) -> str:
     return (record.http_headers.get_header(name) or "").strip() if record.http_headers else ""
 
 
-def _is_page(record: Any) -> bool:
-    if record.rec_type != "response" or not record.http_headers or record.http_headers.get_statuscode() not in FOUND:
-        return False
-    kind = _header(record, "Content-Type") or record.rec_headers.get_header("WARC-Identified-Payload-Type") or ""
-    return re.split("[;,]", kind)[0].strip().lower() in PAGES
+def _no_page(record: Any) -> str | None:
+    """Why an answer is no page; empty where it is one, None where a record is no answer of a web server."""
+    if record.rec_type == "revisit":
+        return "a revisit, without content"
+    if record.rec_type != "response" or not record.http_headers:
+        return None
+    if (status := record.http_headers.get_statuscode()) not in FOUND:
+        return f"status {status}"
+    stated = _header(record, "Content-Type") or record.rec_headers.get_header("WARC-Identified-Payload-Type") or ""
+    kind = re.split("[;,]", stated)[0].strip().lower()
+    return "" if kind in PAGES else f"{kind or 'no content type'}, not HTML"
 
 
 def _body(record: Any, place: str) -> bytes:

@@ -11,8 +11,11 @@ import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from phi3kit.corpus import WARC
+from phi3kit.corpus import WARC, Local, Preparation, Progress
 from phi3kit.corpus.files import UNREADABLE
+from phi3kit.corpus.manifest import headline
+from phi3kit.corpus.row_documents import SKIPPED
+from phi3kit.errors import UserError
 
 TEXT = (
     "The lamp on the harbour wall turns twice a minute, and ships count the turns; the café knows where they are. " * 4
@@ -51,7 +54,8 @@ def test_pages_are_what_servers_answered_with_success(tmp_path: Path) -> None:
     ]
     answers = [(status, {"Content-Type": "text/html"}, PAGE) for status in statuses]
     assert pages(archive(tmp_path / "a.warc.gz", *answers)) == ["0", "4"]
-    assert len(list(WARC(str(tmp_path)).read())) == 2
+    skipped = [document.metadata.get(SKIPPED) for document in WARC(str(tmp_path)).read()]
+    assert skipped == [None, "status 404", "status 301", "status 503", None, "status 304", "status 206"]
 
 
 def test_kinds_of_content_in_any_case(tmp_path: Path) -> None:
@@ -98,3 +102,29 @@ def test_the_servers_charset_is_the_pages(tmp_path: Path) -> None:
         tmp_path / "a.warc.gz", ("200 OK", {"Content-Type": "text/html; charset=ISO-8859-1"}, latin)
     ).read()
     assert "café Straße" in document.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_no_page_is_counted_by_kind(tmp_path: Path, workers: int) -> None:
+    html = {"Content-Type": "text/html"}
+    answers = [
+        *[("200 OK", html, PAGE.replace(b"</p>", b" %d</p>" % i)) for i in range(30)],
+        *[("404 Not Found", html, PAGE)] * 3,
+        ("301 Moved", html, b""),
+        *[("200 OK", {"Content-Type": "image/png"}, b"x")] * 2,
+        ("200 OK", {}, b"x"),
+    ]
+    reader = archive(tmp_path / "a.warc.gz", *answers)
+    asked = Preparation(readers=[reader], vocab_size=300, holdout=0.1, executor=Local(workers))
+    manifest = asked.run(tmp_path / "out", Progress(quiet=True))
+    kinds = {"status 404": 3, "image/png, not HTML": 2, "status 301": 1, "no content type, not HTML": 1}
+    assert manifest["skipped"] == {reader.path: kinds}
+    assert manifest["read"] == 30
+    told = ", ".join(f"{n} × {kind}" for kind, n in kinds.items())
+    assert f"{reader.path}: skipped, for they are no documents: {told}" in headline(manifest)
+
+
+def test_an_archive_without_a_page_says_what_it_has(tmp_path: Path) -> None:
+    reader = archive(tmp_path / "a.warc.gz", *[(f"{500 + i} No", {"Content-Type": "text/html"}, b"") for i in range(6)])
+    with pytest.raises(UserError, match=r"found no documents.*a.warc.gz has 1 × status 500, .*, 2 more kinds"):
+        Preparation(readers=[reader], vocab_size=300).run(tmp_path / "out", Progress(quiet=True))

@@ -17,13 +17,14 @@ from phi3kit.corpus.engine.stage import Done, Stage
 from phi3kit.corpus.extractors import TIMED_OUT
 from phi3kit.corpus.parts import Divisible, Part
 from phi3kit.corpus.queries import SYNTHETIC
-from phi3kit.corpus.row_documents import UNREADABLE
+from phi3kit.corpus.row_documents import SKIPPED, UNREADABLE
 from phi3kit.corpus.rows import RowWriter
 from phi3kit.corpus.shards import ShardWriter, read_columns
 from phi3kit.errors import UserError
 from phi3kit.families import Reader
 from phi3kit.records import Document
 
+MOST_KINDS = 4  # that one line tells
 MOST_TIMED_OUT = 0.05  # share of a source's pages; more means that the extractor or the machine is at fault
 ID_BYTES = 16
 
@@ -151,10 +152,14 @@ class Read(Stage):
         sources: dict[str, Counter[str]] = {}
         limit = self.part_bytes if piece.files else self.shard_bytes
         timed_out = 0
+        skipped: dict[str, Counter[str]] = {}
         first: dict[str, str] = {}  # source -> why its first document cannot be read
         writer: ShardWriter | None = None
         with (folder / "ids.bin").open("wb") as ids, RowWriter(folder / "rejected.jsonl") as rejected:
             for document in piece.documents():
+                if kind := document.metadata.get(SKIPPED):
+                    skipped.setdefault(document.source, Counter())[kind] += 1
+                    continue
                 ids.write(_hash(document.id))
                 counts = sources.setdefault(document.source, Counter(read=0, unreadable=0))
                 counts["read"] += 1
@@ -172,14 +177,16 @@ class Read(Stage):
         inputs = {name: {"sha256": sha256_of(file), "bytes": file.stat().st_size} for name, file in piece.files}
         if piece.part is not None and piece.part.before:
             inputs = {}  # the first part says what the file was
-        return {"sources": sources, "shards": shards, "timed_out": timed_out, "first": first, "inputs": inputs}
+        told = {"timed_out": timed_out, "first": first, "skipped": skipped}
+        return {"sources": sources, "shards": shards, **told, "inputs": inputs}
 
     def check(self, done: Done) -> None:
         """Some documents of each source that can be read, each id once, few pages that took too long to extract."""
         counts = done.counts()
         read = sum(c["read"] for rank in counts for c in rank["sources"].values())
         if not read:
-            raise UserError("the readers found no documents; point them at files that hold some")
+            said = "".join(f"; {source} has {listed(kinds)}" for source, kinds in skipped_of(done).items())
+            raise UserError(f"the readers found no documents; point them at files that hold some{said}")
         timed_out = sum(rank["timed_out"] for rank in counts)
         if timed_out > max(3, MOST_TIMED_OUT * read):
             raise UserError(
@@ -190,6 +197,21 @@ class Read(Stage):
             if unreadable == total:
                 raise UserError(f"none of the {total} documents of {source} can be read; the first: {first}")
         _check_ids(done)
+
+
+def skipped_of(done: Done) -> dict[str, dict[str, int]]:
+    """Source -> kind -> how many of it are no documents, the most frequent first; of sources that have such."""
+    found: dict[str, Counter[str]] = {}
+    for rank in done.counts():
+        for source, kinds in rank["skipped"].items():
+            found.setdefault(source, Counter()).update(kinds)
+    return {source: dict(kinds.most_common()) for source, kinds in found.items()}
+
+
+def listed(kinds: dict[str, int]) -> str:
+    """``"3 × status 404, 1 × image/png, not HTML"``: the most frequent, and how many kinds more there are."""
+    told = [f"{n} × {kind}" for kind, n in list(kinds.items())[:MOST_KINDS]]
+    return ", ".join([*told, *([f"{len(kinds) - MOST_KINDS} more kinds"] if len(kinds) > MOST_KINDS else [])])
 
 
 def unreadable_of(done: Done) -> dict[str, tuple[int, int, str]]:
